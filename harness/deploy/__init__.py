@@ -1,0 +1,1 @@
+"""Starts real parts: Redis topologies, workers and the fake provider, under a guardian."""

@@ -1,0 +1,16 @@
+"""Errors that end a command with one clear message instead of a traceback.
+
+Exception
+ ├── UserError       exit 3: a file, flag, variable or URL is wrong; the user can mend it
+ └── MissingPart     exit 4: a program or package that the run needs is not installed
+"""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """A user's mistake: says what was expected, what came, where, and what to do."""
+
+
+class MissingPart(Exception):
+    """A needed part is absent: names it and the command that installs it."""

@@ -1,0 +1,1 @@
+"""Faults on a timeline, aimed at roles; one file per family."""

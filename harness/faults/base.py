@@ -1,0 +1,65 @@
+"""What a fault is: available, inject, confirm, heal, and how to draw it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from harness.deploy.model import Deployment
+from harness.plan import PlannedFault
+
+
+class FaultError(Exception):
+    """The fault could not be injected, confirmed or healed; says which and why."""
+
+
+@dataclass
+class Aim:
+    """What a role meant at injection; recorded so that a replay can hit the same nodes."""
+
+    nodes: list[str] = field(default_factory=list)
+    workers: list[int] = field(default_factory=list)
+
+
+class Fault(ABC):
+    """One fault of the plan. The injector calls aim, inject, confirm, heal, confirm_heal in order.
+
+    `confirm` returns evidence that it really happened (the process died, the proxy held bytes,
+    the role moved) as a sentence, or raises FaultError. A fault without evidence makes the
+    verdict unknown.
+    """
+
+    kind: ClassVar[str]
+    color: ClassVar[str] = "#d62728"
+
+    def __init__(self, planned: PlannedFault, deployment: Deployment, context: Any) -> None:
+        self.planned = planned
+        self.spec = planned.spec
+        self.deployment = deployment
+        self.context = context
+        self.target = Aim()
+
+    def available(self) -> str | None:
+        """Return why this fault cannot run on this deployment, or None when it can."""
+        return None
+
+    @abstractmethod
+    async def aim(self) -> Aim:
+        """Resolve roles to nodes and workers, as they are right now."""
+
+    @abstractmethod
+    async def inject(self) -> None:
+        """Do it."""
+
+    @abstractmethod
+    async def confirm(self) -> str:
+        """Return the evidence that it happened."""
+
+    @abstractmethod
+    async def heal(self) -> None:
+        """Undo it."""
+
+    @abstractmethod
+    async def confirm_heal(self) -> str:
+        """Return the evidence that the deployment is whole again."""

@@ -1,0 +1,51 @@
+"""The record format: one JSON object a line, `t` in seconds since the run's base.
+
+Every file starts with a header; every file has one writer; readers merge by `t`.
+
+| k | other fields | meaning |
+|---|---|---|
+| header | source, base, wall, offset, error | who wrote the file; base is CLOCK_MONOTONIC; offset and error (s) bring another machine's clock to this one's |
+| invoke | id, op, worker, args… | an operation was sent; `id` is unique in the run |
+| ok, fail, info | id, op, result… or error | it happened; it definitely did not; nobody knows (may still happen) |
+| run | stream, socket, first, last, t0 | consecutive tokens `first…last` of one stream reached one socket, from `t0` to `t`; a gap, repeat or reordering starts a new run |
+| end | stream, socket, event | the socket was told the stream's end: event `done`, `cancel` or `error` |
+| resync | socket | the socket was told to fetch anew |
+| socket | socket, event, reason | a socket was opened, closed or lost outside an operation |
+| stream | stream, event, sent, cause | ground truth from the provider: event `open` or `close`; cause `finished` or `client_closed`; `sent` is how many tokens |
+| canary | event, origin, at, n, sent | event `heard`: canary n from worker `origin`, posted at `sent`, reached the socket on worker `at` |
+| fault | id, event, name, kind, target, nodes, workers, evidence | event `inject`, `confirm`, `heal`, `confirm_heal` or `error` |
+| switch | node, observer, why | the instant a new primary could serve (`+switch-master`, slots shown, first PING) |
+| role | node, role | a node's role as seen over a direct connection, on change |
+| sample | probe, values… | probe `worker` (worker, connections, rss, fds, threads, cpu), `redis` (node, clients, memory, ops, role, …), `health` (worker, path, status, ms) |
+| stall | worker, ms, raw_ms | the worst loop stall of the last period, less the thread's run delay |
+| phase | name | plan, deploy, prepare, warmup, load, quiesce, collect, teardown; `t` is its start |
+| focus | event | event `begin` or `end` of a focus window |
+| note | text, level | anything a reader of the log should see |
+
+Operations (`op`), their arguments and results:
+
+| op | args | result of ok |
+|---|---|---|
+| sign_in | account | token |
+| sign_out | account, token | |
+| token_probe | token, when (`before`, `after`, `final`) | alive |
+| me | token, scheduled | alive |
+| session_write | session, value | |
+| session_read | session | value (null when absent) |
+| connect | socket, user | sid |
+| chat_start | stream, user, socket, tokens | chat_id, tasks |
+| list_tasks | stream, chat_id | tasks |
+| stop | stream, by (`task` or `chat`), outlives | state |
+| event_post | n, origin | |
+
+`token`, `session`, `stream` and `socket` are short names made by the harness, never secrets.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Record = dict[str, Any]
+
+INVOKE, OK, FAIL, INFO = "invoke", "ok", "fail", "info"
+COMPLETIONS = frozenset({OK, FAIL, INFO})

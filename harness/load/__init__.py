@@ -1,0 +1,1 @@
+"""Locust users over HTTP and Socket.IO, in subprocesses of their own."""

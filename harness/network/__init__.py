@@ -1,0 +1,1 @@
+"""Toxiproxy and one link per worker and Redis node."""

@@ -1,0 +1,158 @@
+"""Seed → plan: the timed steps of a run, made before it starts. Same seed, same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import orjson
+
+from harness.scenario import Scenario
+
+STREAMS_OUTLIVE_S = 30.0  # a focus stream runs this long unless stopped: far beyond its stop
+
+
+class Choices:
+    """One user's random stream: the k-th choice is a function of (seed, user, k), never of time."""
+
+    def __init__(self, seed: int, user: str | int) -> None:
+        self._key = f"{seed}:{user}".encode()
+        self._k = 0
+
+    def at(self, k: int) -> float:
+        """Return the k-th choice, in [0, 1)."""
+        digest = hashlib.blake2b(b"%d" % k, key=self._key[:64], digest_size=7).digest()
+        return int.from_bytes(digest, "big") / (1 << 56)
+
+    def next(self) -> float:
+        """Return the next choice, in [0, 1)."""
+        self._k += 1
+        return self.at(self._k)
+
+    def below(self, n: int) -> int:
+        """Return the next choice as an integer in [0, n)."""
+        return int(self.next() * n)
+
+    def between(self, low: float, high: float) -> float:
+        """Return the next choice in [low, high)."""
+        return low + (high - low) * self.next()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the open-loop timetable, at load time `t`.
+
+    do: `read` (who am I), `stop` (start a stream now, stop it from another worker soon after),
+    `sign_out` (spare token number `k`).
+    """
+
+    t: float
+    do: str
+    user: int
+    k: int
+
+
+@dataclass(frozen=True)
+class PlannedFault:
+    """A fault of the scenario with its id and times in load seconds."""
+
+    id: str
+    at: float
+    until: float
+    spec: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is decided before the run starts."""
+
+    seed: int
+    scenario: dict[str, Any]
+    faults: tuple[PlannedFault, ...]
+    focus: tuple[tuple[float, float], ...]
+    timetable: tuple[Step, ...]
+
+    def to_json(self) -> bytes:
+        """Return the plan file's bytes."""
+        options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS
+        return orjson.dumps(asdict(self), option=options) + b"\n"
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Plan:
+        """Read a plan file back."""
+        raw = orjson.loads(data)
+        return cls(
+            seed=raw["seed"],
+            scenario=raw["scenario"],
+            faults=tuple(PlannedFault(**fault) for fault in raw["faults"]),
+            focus=tuple((start, end) for start, end in raw["focus"]),
+            timetable=tuple(Step(**step) for step in raw["timetable"]),
+        )
+
+
+def make_plan(scenario: Scenario, seed: int) -> Plan:
+    """Return the plan of a scenario. Load time 0 is the start of warm-up."""
+    faults = tuple(
+        PlannedFault(
+            f"f{number}",
+            scenario.warmup_s + fault.at,
+            scenario.warmup_s + fault.ends,
+            fault.model_dump(mode="json"),
+        )
+        for number, fault in enumerate(scenario.faults)
+    )
+    focus = _focus(scenario, faults)
+    timetable = sorted(
+        (
+            *_arrivals(
+                seed,
+                "read",
+                [(0.0, load_seconds(scenario))],
+                scenario.load.reads_per_s,
+                scenario.load.users,
+            ),
+            *_arrivals(seed, "stop", focus, scenario.focus.stops_per_s, scenario.load.users),
+            *_arrivals(
+                seed, "sign_out", focus, scenario.focus.sign_outs_per_s, scenario.load.users
+            ),
+        ),
+        key=lambda step: (step.t, step.do, step.k),
+    )
+    return Plan(seed, scenario.model_dump(mode="json"), faults, focus, tuple(timetable))
+
+
+def load_seconds(scenario: Scenario) -> float:
+    """Return how long load runs: warm-up and measured part."""
+    return scenario.warmup_s + scenario.duration_s
+
+
+def _focus(scenario: Scenario, faults: tuple[PlannedFault, ...]) -> tuple[tuple[float, float], ...]:
+    """Return merged focus windows; without faults the whole measured part is one."""
+    end = load_seconds(scenario)
+    if not faults:
+        return ((scenario.warmup_s, end),)
+    raw = sorted(
+        (max(0.0, f.at - scenario.focus.before_s), min(end, f.until + scenario.focus.after_s))
+        for f in faults
+    )
+    merged = [raw[0]]
+    for start, stop in raw[1:]:
+        if start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
+        else:
+            merged.append((start, stop))
+    return tuple(merged)
+
+
+def _arrivals(seed: int, do: str, windows: Any, rate: float, users: int) -> list[Step]:
+    """Return evenly spaced arrivals with jitter inside each slot: open loop, absolute times."""
+    if rate <= 0:
+        return []
+    choices = Choices(seed, f"arrivals-{do}")
+    steps: list[Step] = []
+    for start, end in windows:
+        for slot in range(int((end - start) * rate)):
+            t = start + (slot + choices.next()) / rate
+            steps.append(Step(round(t, 6), do, choices.below(users), len(steps)))
+    return steps

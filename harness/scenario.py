@@ -1,0 +1,232 @@
+"""The scenario file: what to deploy, what load, which faults, which guarantees. Data, no logic."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from harness.errors import UserError
+from harness.verdict import Verdict
+
+TopologyName = Literal["standalone", "sentinel", "cluster"]
+
+
+class Model(BaseModel):
+    """Base of every part of a scenario: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Redis(Model):
+    """How the Redis servers are set up. Times in ms, as Redis itself has them."""
+
+    persistence: Literal["none", "aof"] = "none"
+    down_after_ms: int = Field(1000, ge=100)
+    node_timeout_ms: int = Field(1000, ge=100)
+    config: dict[str, str] = {}
+
+
+class Chats(Model):
+    """The streams that the provider sends: how long and how fast."""
+
+    tokens: int = Field(60, ge=1)
+    tokens_per_s: float = Field(10, gt=0)
+
+
+class Load(Model):
+    """Fixed users with a socket each, and an open-loop timetable of reads beside them."""
+
+    users: int = Field(50, ge=1)
+    chats: Chats = Chats()
+    think_s: tuple[float, float] = (1.0, 3.0)
+    reads_per_s: float = Field(10, ge=0)
+    processes: int = Field(1, ge=1)
+
+
+class Focus(Model):
+    """The load around faults: from `before_s` before a fault until `after_s` after its heal."""
+
+    stops_per_s: float = Field(20, ge=0)
+    sign_outs_per_s: float = Field(5, ge=0)
+    canaries_per_s: float = Field(4, ge=0)
+    before_s: float = 2
+    after_s: float = 10
+
+
+class _Fault(Model):
+    at: float = Field(ge=0, description="seconds of load time")
+    name: str = ""
+
+    @property
+    def ends(self) -> float:
+        """Return the load time at which the fault is healed."""
+        return self.at + getattr(self, "for_s", 0.0)
+
+
+class Kill(_Fault):
+    """SIGKILL a Redis process; healed by starting it again, its data kept or empty."""
+
+    kind: Literal["kill"]
+    target: str
+    for_s: float = Field(5, gt=0)
+    restart: Literal["kept", "empty"] = "kept"
+
+
+class Pause(_Fault):
+    """SIGSTOP a Redis process; healed by SIGCONT."""
+
+    kind: Literal["pause"]
+    target: str
+    for_s: float = Field(5, gt=0)
+
+
+class Latency(_Fault):
+    """Delay every byte on links, both ways together by about `latency_ms`."""
+
+    kind: Literal["latency"]
+    target: str = "all-nodes"
+    workers: str = "all-workers"
+    latency_ms: int = Field(gt=0)
+    jitter_ms: int = Field(0, ge=0)
+    for_s: float = Field(5, gt=0)
+
+
+class Cut(_Fault):
+    """Cut links. The modes are different faults, see docs/faults.md.
+
+    `reset`: open connections get RST, new ones too. `held`: bytes stop both ways and are
+    delivered at the heal. `refused`: open connections close, new ones are refused.
+    """
+
+    kind: Literal["cut"]
+    mode: Literal["reset", "held", "refused"]
+    target: str = "all-nodes"
+    workers: str = "all-workers"
+    for_s: float = Field(5, gt=0)
+
+
+Fault = Annotated[Kill | Pause | Latency | Cut, Field(discriminator="kind")]
+
+
+class Scenario(Model):
+    """One scenario file."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    story: str = Field(min_length=20, description="what a user would see if it failed")
+    topology: TopologyName
+    workers: int = Field(3, ge=1, le=32)
+    redis: Redis = Redis()
+    load: Load = Load()
+    warmup_s: float = Field(2, ge=0)
+    duration_s: float = Field(20, gt=0)
+    faults: tuple[Fault, ...] = ()
+    focus: Focus = Focus()
+    enough: dict[str, float] = {}
+    guarantees: tuple[str, ...] = ()  # empty means all
+    bounds: dict[str, float] = {}
+    expected: Verdict = Verdict.PASS
+    tags: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Scenario:
+        from harness.vocabulary import check_names  # late: the vocabulary reads checks
+
+        check_names(self)
+        return self
+
+    @property
+    def needs_links(self) -> bool:
+        """Tell whether a fault of the scenario works on network links."""
+        return any(fault.kind in ("latency", "cut") for fault in self.faults)
+
+
+def load_scenario(path: Path) -> Scenario:
+    """Read and validate a scenario file; raise UserError with file, line and nearest key."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot read the scenario file: {error.strerror}. "
+            "Expected a YAML file; `harness list` names the ones that come with the project."
+        ) from error
+    try:
+        data = yaml.safe_load(text)
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise UserError(
+            f"{path}: expected a mapping with `name`, `story`, `topology`, …; "
+            f"got {type(data).__name__}"
+        )
+    try:
+        return Scenario.model_validate(data)
+    except ValidationError as error:
+        raise UserError(_explain(path, root, error)) from error
+
+
+def _explain(path: Path, root: yaml.Node | None, error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        location = [part for part in problem["loc"] if not _is_tag(part)]
+        where = ".".join(str(part) for part in location) or "scenario"
+        line = _line_of(root, location)
+        lines.append(f"{path}:{line}: {where}: {_sentence(problem, location)}")
+    return "\n".join(lines)
+
+
+def _is_tag(part: object) -> bool:
+    return part in ("kill", "pause", "latency", "cut")  # pydantic puts the union's tag in paths
+
+
+def _sentence(problem: Any, location: list[Any]) -> str:
+    if problem["type"] == "extra_forbidden":
+        return _unknown_key(str(location[-1]), problem["loc"])
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] in ("value_error", "missing"):
+        return str(message)
+    return f"{message}; got {problem['input']!r}"
+
+
+def _unknown_key(key: str, full: tuple[Any, ...]) -> str:
+    known = _keys_at(full)
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}"
+    return f"unknown key; {hint}"
+
+
+def _keys_at(full: tuple[Any, ...]) -> list[str]:
+    parts: dict[str, type[Model]] = {
+        "redis": Redis,
+        "load": Load,
+        "chats": Chats,
+        "focus": Focus,
+        "kill": Kill,
+        "pause": Pause,
+        "latency": Latency,
+        "cut": Cut,
+    }
+    model: type[Model] = Scenario
+    for part in full[:-1]:
+        model = parts.get(str(part), model)
+    return sorted(model.model_fields)
+
+
+def _line_of(root: yaml.Node | None, location: list[Any]) -> int:
+    node, line = root, 1
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            pair = next((p for p in node.value if p[0].value == str(part)), None)
+            if pair is None:
+                break
+            line, node = pair[0].start_mark.line + 1, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            if part >= len(node.value):
+                break
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    return line

@@ -1,0 +1,1 @@
+"""Systems under test: what each offers and how its workers are started."""

@@ -1,0 +1,61 @@
+"""What a target must offer to be started, driven and judged."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+# What a target may offer beyond the common routes. A guarantee whose capability is missing is
+# "not applicable": listed, not counted.
+SESSION_DATA = "session_data"  # /api/v1/session/data reads and writes server-side session data
+STOP_STATES = "stop_states"  # a stop answers requested, cancelled, finished or not_found
+RESYNC_HINT = "resync_hint"  # sockets are told when a gap could not be closed
+READY = "ready"  # /ready tells the truth about dependencies
+
+
+@dataclass(frozen=True)
+class RedisAccess:
+    """How a worker reaches Redis: the topology and the announced addresses (host, port)."""
+
+    topology: str  # standalone, sentinel or cluster
+    nodes: tuple[tuple[str, int], ...]
+    sentinels: tuple[tuple[str, int], ...] = ()
+    service: str = "mymaster"
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """One worker to start: its own process, port and INSTANCE_ID."""
+
+    number: int
+    host: str
+    port: int
+    instance: str
+    redis: RedisAccess
+    provider_url: str
+    data_directory: str
+    secret: str
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+class Target(ABC):
+    """A system under test."""
+
+    name: ClassVar[str]
+    capabilities: ClassVar[frozenset[str]]
+
+    @abstractmethod
+    def command(self, worker: WorkerSpec) -> list[str]:
+        """Return the argument vector that starts one worker in the foreground."""
+
+    @abstractmethod
+    def environment(self, worker: WorkerSpec) -> dict[str, str]:
+        """Return the variables to add to a clean environment for one worker."""
+
+    @abstractmethod
+    def key(self, purpose: str) -> str:
+        """Return the Redis key that serves `events`, `tasks` or `sessions`.
+
+        Cluster faults name what they hit (`primary-of:events`); the key's slot finds the node.
+        """

@@ -1,0 +1,75 @@
+"""The names a scenario may use: roles per topology, guarantees, bounds, minimum loads."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+if TYPE_CHECKING:
+    from harness.scenario import Scenario
+
+_COMMON_ROLES = ("primary", "all-nodes")
+_REPLICA_ROLES = ("a-replica", "all-replicas")
+_PURPOSES = ("primary-of:events", "primary-of:tasks", "primary-of:sessions")
+NODE_ROLES: dict[str, tuple[str, ...]] = {
+    "standalone": (*_COMMON_ROLES, *_PURPOSES),
+    "sentinel": (*_COMMON_ROLES, *_REPLICA_ROLES, *_PURPOSES, "a-sentinel", "all-sentinels"),
+    "cluster": ("a-primary", "all-nodes", *_REPLICA_ROLES, *_PURPOSES),
+}
+WORKER_ROLES = ("all-workers", "a-worker", "worker-with-most-tasks")
+ENOUGH: dict[str, str] = {
+    "stops": "acknowledged stops inside focus",
+    "sign_outs": "acknowledged sign-outs inside focus",
+    "canaries_per_pair": "canaries posted from each worker inside focus",
+    "streams": "streams opened",
+    "session_reads": "session reads answered",
+    "requests_per_s": "operations a second over the load",
+}
+
+
+def default_bounds() -> dict[str, float]:
+    """Return every default bound, from harness/bounds.yaml."""
+    text = (Path(__file__).parent / "bounds.yaml").read_text(encoding="utf-8")
+    bounds: dict[str, float] = yaml.safe_load(text)
+    return bounds
+
+
+def check_names(scenario: Scenario) -> None:
+    """Raise ValueError for the first name in the scenario that does not exist."""
+    from harness.checks import guarantee_names
+
+    for fault in scenario.faults:
+        _check(fault.target, NODE_ROLES[scenario.topology], f"role of topology {scenario.topology}")
+        _check_worker_role(getattr(fault, "workers", "all-workers"), scenario.workers)
+        if fault.ends > scenario.duration_s:
+            raise ValueError(
+                f"fault at {fault.at:g} s is healed at {fault.ends:g} s, after the load ends "
+                f"({scenario.duration_s:g} s); shorten `for_s` or lengthen `duration_s`"
+            )
+    for name in scenario.guarantees:
+        _check(name, guarantee_names(), "guarantee")
+    for name in scenario.bounds:
+        _check(name, default_bounds(), "bound")
+    for name in scenario.enough:
+        _check(name, ENOUGH, "minimum load")
+
+
+def _check_worker_role(role: str, workers: int) -> None:
+    if role.startswith("worker:"):
+        number = role.removeprefix("worker:")
+        if not number.isdigit() or int(number) >= workers:
+            raise ValueError(f"no such worker `{role}`; expected worker:0 … worker:{workers - 1}")
+        return
+    _check(role, (*WORKER_ROLES, "worker:N"), "worker role")
+
+
+def _check(name: str, known: object, what: str) -> None:
+    names = [str(item) for item in known]  # type: ignore[attr-defined]  # any iterable
+    if name in names:
+        return
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean `{near[0]}`? " if near else ""
+    raise ValueError(f"no such {what} `{name}`; {hint}known: {', '.join(sorted(names))}")

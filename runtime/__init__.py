@@ -1,0 +1,1 @@
+"""The distributed layer of a chat platform: the system under test."""

@@ -1,0 +1,1 @@
+"""Redis topologies, clients, keys and the event log."""

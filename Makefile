@@ -1,0 +1,39 @@
+.DEFAULT_GOAL := help
+PYTHON := .venv/bin/python
+HARNESS := .venv/bin/harness
+SCENARIO ?= sentinel-primary-crash
+TIMES ?= 10
+
+.PHONY: help setup demo test lint bench mutants repeat clean
+
+help: ## print the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install what is missing (idempotent): .venv, redis-server, nginx, Toxiproxy
+	@scripts/setup
+
+demo: setup ## kill a Sentinel primary under load, judge what happened, write a report
+	@$(HARNESS) run $(SCENARIO)
+
+test: lint ## lint, types, unit and integration tests, the fast mutants
+	@$(PYTHON) -m pytest
+
+lint: setup ## ruff and mypy
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check --quiet .
+	@.venv/bin/mypy
+
+bench: setup ## benchmarks, compared with the committed baselines
+	@$(PYTHON) -m pytest tests/benchmarks -o testpaths= --benchmark-only \
+		--benchmark-storage=file://reports/baselines --benchmark-compare --benchmark-sort=name
+
+mutants: setup ## every deliberately broken runtime must be caught (MUTANT_TIMES=10 repeats)
+	@$(PYTHON) -m pytest tests/mutants --mutants=all
+
+repeat: setup ## run all scenarios TIMES times, gathering reports/repeat.jsonl
+	@$(HARNESS) repeat --times $(TIMES)
+
+clean: ## end what dead runs left behind; remove caches and old reports
+	@if [ -x $(HARNESS) ]; then $(HARNESS) clean; fi
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .benchmarks *.egg-info
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

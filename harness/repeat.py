@@ -1,0 +1,127 @@
+"""Runs scenarios again and again, and counts how often each passed in a row.
+
+Each run adds one line to reports/repeat.jsonl (commit, date, seed, verdict, what was left running),
+so the count can be gathered in parts; a red or unknown run restarts its scenario's count.
+"""
+
+from __future__ import annotations
+
+import datetime
+import subprocess
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psutil
+
+from harness.clock import monotonic
+from harness.options import RunOptions, RunResult
+from harness.progress import Progress
+from harness.run import run_scenario
+from harness.verdict import ExitCode
+
+Line = dict[str, Any]
+
+
+def passed(line: Line) -> bool:
+    """Tell whether a recorded run counts: as expected, and nothing left running."""
+    return bool(line["exit_code"] == ExitCode.AS_EXPECTED and not line["left_running"])
+
+
+def in_a_row(lines: Iterable[Line]) -> dict[str, int]:
+    """Return, per scenario, how many runs passed since its last red or unknown one."""
+    counts: dict[str, int] = {}
+    for line in lines:
+        name = line["scenario"]
+        counts[name] = counts.get(name, 0) + 1 if passed(line) else 0
+    return counts
+
+
+def read_lines(path: Path) -> list[Line]:
+    """Return the recorded runs; none when nothing was recorded yet."""
+    if not path.exists():
+        return []
+    return [orjson.loads(line) for line in path.read_bytes().splitlines() if line.strip()]
+
+
+async def repeat(paths: list[Path], times: int, options: RunOptions, progress: Progress) -> bool:
+    """Run every scenario until each passed `times` in a row, or one run did not pass.
+
+    Scenarios take turns, so that a slow drift of the machine hits all of them alike.
+    Returns whether every count was reached.
+    """
+    record = options.reports / "repeat.jsonl"
+    while True:
+        counts = in_a_row(read_lines(record))
+        missing = [path for path in paths if counts.get(path.stem, 0) < times]
+        if not missing:
+            return True
+        for path in missing:
+            line = await _once(path, len(read_lines(record)) + 1, options, progress)
+            with record.open("ab") as file:
+                file.write(orjson.dumps(line) + b"\n")
+            progress.note(_sentence(line, counts.get(path.stem, 0) + 1, times))
+            if not passed(line):
+                return False
+
+
+async def _once(path: Path, seed: int, options: RunOptions, progress: Progress) -> Line:
+    started = monotonic()
+    result = await run_scenario(path, replace(options, seed=seed), progress)
+    return {
+        "scenario": path.stem,
+        "commit": _commit(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "seed": seed,
+        "verdict": str(result.judgement.verdict) if result.judgement else "skipped",
+        "exit_code": int(result.exit_code),
+        "seconds": round(monotonic() - started, 1),
+        "red": _not_passed(result),
+        "left_running": left_running(result),
+    }
+
+
+def _not_passed(result: RunResult) -> list[str]:
+    findings = result.judgement.findings if result.judgement else []
+    return [f.name for f in findings if f.applicable and f.verdict != "pass"]
+
+
+def left_running(result: RunResult) -> list[str]:
+    """Return processes that name the run's folder, and addresses of its subnet still in use."""
+    if result.run is None:
+        return []
+    folder = str(result.run.root.resolve())
+    found = [
+        f"process {p.pid} {' '.join(p.info['cmdline'])[:120]}"
+        for p in psutil.process_iter(["cmdline"])
+        if folder in " ".join(p.info["cmdline"] or [])
+    ]
+    return found + _in_use(result.run.root / "run.json")
+
+
+def _in_use(facts: Path) -> list[str]:
+    nodes = orjson.loads(facts.read_bytes()).get("nodes", {}) if facts.exists() else {}
+    subnets = {address.rsplit(".", 1)[0] + "." for address in nodes.values()}
+    return [
+        f"address {c.laddr.ip}:{c.laddr.port} is still listened on"
+        for c in psutil.net_connections("tcp")
+        if c.status == psutil.CONN_LISTEN and any(c.laddr.ip.startswith(s) for s in subnets)
+    ]
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "unknown"
+
+
+def _sentence(line: Line, count: int, times: int) -> str:
+    if passed(line):
+        return f"{line['scenario']}: {line['verdict']}, {count} of {times} in a row"
+    why = ", ".join(line["red"] + line["left_running"])
+    return (
+        f"{line['scenario']}: {line['verdict']} (seed {line['seed']}): {why}; count restarts at 0"
+    )

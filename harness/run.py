@@ -1,0 +1,260 @@
+"""The whole flow of one scenario: plan, deploy, load with faults and probes, judge, report."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import platform
+import shutil
+import time
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from harness.clock import RunClock
+from harness.deploy.folder import RunFolder
+from harness.deploy.lease import Lease
+from harness.deploy.model import Deployment
+from harness.deploy.provider import start_provider
+from harness.deploy.redis import server_version, start_redis
+from harness.deploy.spawner import Guardian
+from harness.deploy.workers import start_workers
+from harness.faults.context import FaultContext
+from harness.faults.injector import Injector
+from harness.history.writer import HistoryWriter
+from harness.load.launch import LoadProcesses, start_load
+from harness.load.prepare import prepare
+from harness.network.links import Links
+from harness.network.toxiproxy import find_toxiproxy, start_toxiproxy
+from harness.options import RunOptions, RunResult
+from harness.plan import Plan, load_seconds, make_plan
+from harness.probes import Probes
+from harness.progress import Progress
+from harness.scenario import Scenario, load_scenario
+from harness.targets import get_target
+from harness.verdict import ExitCode, exit_code
+
+FLUSH_PERIOD_S = 0.1
+LEAD_S = 0.3  # between "go" and load second 0: every load process has read the start file by then
+LOAD_READY_S = 60.0
+QUIESCE_S = 30.0  # streams may finish, signed-out tokens are tried once more on every worker
+JUDGE_S = 120.0
+PACKAGES = ("redis", "python-socketio", "locust", "fastapi", "uvicorn", "toxiproxy-python")
+
+
+async def run_scenario(path: Path, options: RunOptions, progress: Progress) -> RunResult:
+    """Run one scenario file from plan to report; raise UserError or MissingPart.
+
+    Whatever was started is gone when this returns or raises, also when it is cancelled.
+    """
+    scenario = options.apply(load_scenario(path))
+    plan = make_plan(scenario, options.seed)
+    if scenario.needs_links and find_toxiproxy() is None:
+        return RunResult.skip(scenario.name, "needs network faults, and Toxiproxy is missing")
+    run = RunFolder.create(_folder(options.reports, scenario.name))
+    run.plan.write_bytes(plan.to_json())
+    progress.note(f"plan: seed {plan.seed}, {len(plan.timetable)} timed steps, {run.plan}")
+    try:
+        await Conductor(scenario, plan, run, options, progress).perform()
+    finally:
+        if not options.keep_data:
+            shutil.rmtree(run.data, ignore_errors=True)
+    return await judge(run, scenario, progress)
+
+
+async def judge(run: RunFolder, scenario: Scenario, progress: Progress) -> RunResult:
+    """Judge a saved run in a bounded process of its own and write its reports."""
+    from harness.checks.judge import judge_in_process
+    from harness.report import point_latest, write_reports
+
+    progress.phase("judge")
+    judgement = await judge_in_process(run, JUDGE_S)
+    progress.phase("report")
+    await asyncio.to_thread(write_reports, run, judgement)
+    point_latest(run.root.parent, run)
+    return RunResult(
+        scenario=scenario.name,
+        run=run,
+        judgement=judgement,
+        skipped=None,
+        exit_code=exit_code(judgement.verdict, scenario.expected),
+    )
+
+
+def _folder(reports: Path, name: str) -> Path:
+    """Return a folder that does not exist yet: two runs may start in the same second."""
+    stem = f"{time.strftime('%Y-%m-%dT%H-%M-%S')}-{name}"
+    root, number = reports / stem, 1
+    while root.exists():
+        number += 1
+        root = reports / f"{stem}-{number}"
+    return root
+
+
+class Conductor:
+    """Deploys, prepares, loads and tears down one run; writes the harness's own history file."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        plan: Plan,
+        run: RunFolder,
+        options: RunOptions,
+        progress: Progress,
+    ) -> None:
+        self.scenario = scenario
+        self.plan = plan
+        self.run = run
+        self.options = options
+        self.progress = progress
+        self.clock = RunClock()
+        self.writer = HistoryWriter(run.history, "harness", self.clock)
+        self.target = get_target(options.target, command=options.target_command)
+        self.links: Links | None = None
+        self._phases: dict[str, float] = {}
+
+    async def perform(self) -> None:
+        """Do everything between the plan and the judgement; the history is complete after it."""
+        flusher = asyncio.create_task(self._flush())
+        try:
+            async with self._guardian() as guardian:
+                await self._conduct(guardian)
+        except Exception as error:
+            self.writer.record("note", level="error", text=f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            flusher.cancel()
+            self._save_facts()
+            self.writer.close()
+
+    async def _conduct(self, guardian: Guardian) -> None:
+        self._phase("deploy")
+        deployment = await self._deploy(guardian)
+        self._save_facts(deployment)
+        self._phase("prepare")
+        await prepare(deployment, self.plan, self.run, self.clock)
+        load = await start_load(guardian, deployment, self.plan, self.run, self.clock)
+        await load.ready(LOAD_READY_S)
+        probes = Probes(deployment, self.plan, self.run, self.clock, self.writer)
+        await probes.start()
+        try:
+            await self._load(guardian, deployment, load)
+        finally:
+            await probes.stop()
+
+    @contextlib.asynccontextmanager
+    async def _guardian(self) -> AsyncIterator[Guardian]:
+        lease = Lease.acquire(subnet=self.options.subnet)
+        guardian = await Guardian.start(self.run, lease)
+        self.subnet = lease.subnet
+        try:
+            yield guardian
+        finally:
+            self._phase("teardown")
+            await guardian.stop()
+
+    async def _deploy(self, guardian: Guardian) -> Deployment:
+        """Start everything the workers need at once, then the workers."""
+        deployment = Deployment(self.scenario.topology, self.target, self.subnet)
+        await asyncio.gather(
+            start_redis(guardian, deployment, self.scenario.redis, self.run),
+            start_provider(guardian, deployment, self.run, self.clock),
+        )
+        await self._link(guardian, deployment)
+        await start_workers(guardian, deployment, self.run, self.clock, self.scenario.workers)
+        return deployment
+
+    async def _link(self, guardian: Guardian, deployment: Deployment) -> None:
+        if find_toxiproxy() is None:
+            self.progress.note("Toxiproxy is missing: workers dial Redis directly (make setup)")
+            return
+        await start_toxiproxy(guardian, deployment)
+        self.links = Links(deployment)
+        await self.links.create(self.scenario.workers)
+
+    async def _load(self, guardian: Guardian, deployment: Deployment, load: LoadProcesses) -> None:
+        context = FaultContext(guardian, self.links, self.scenario.redis, self.run, self.clock)
+        injector = Injector(self.plan, deployment, context, self.writer, self.clock)
+        for reason in injector.unavailable():
+            self.writer.record("note", level="error", text=reason)
+        t0 = self.clock.now() + LEAD_S
+        load.go(t0)
+        async with asyncio.TaskGroup() as group:
+            marks = group.create_task(self._marks(t0))
+            watch = group.create_task(self._watch(load, injector))
+            faults = group.create_task(injector.run(t0))
+            await load.finished(LEAD_S + load_seconds(self.scenario) + QUIESCE_S)
+            await faults
+            self._phase("collect")
+            marks.cancel()
+            watch.cancel()
+
+    async def _marks(self, t0: float) -> None:
+        """Record phases and focus windows at their planned times."""
+        marks: list[tuple[float, str, str]] = [
+            (0.0, "phase", "warmup"),
+            (self.scenario.warmup_s, "phase", "load"),
+            (load_seconds(self.scenario), "phase", "quiesce"),
+        ]
+        for start, end in self.plan.focus:
+            marks += [(start, "focus", "begin"), (end, "focus", "end")]
+        for at, kind, what in sorted(marks):
+            await asyncio.sleep(max(0.0, t0 + at - self.clock.now()))
+            if kind == "phase":
+                self._phase(what, t0 + at)
+            else:
+                self.writer.record("focus", t=t0 + at, event=what)
+
+    async def _watch(self, load: LoadProcesses, injector: Injector) -> None:
+        while True:
+            self.progress.update(**load.status(), fault=injector.current)
+            await asyncio.sleep(0.5)
+
+    async def _flush(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_PERIOD_S)
+            self.writer.flush()
+
+    def _phase(self, name: str, t: float | None = None) -> None:
+        self._phases[name] = self.clock.now() if t is None else t
+        self.writer.record("phase", t=t, name=name)
+        self.progress.phase(name)
+
+    def _save_facts(self, deployment: Deployment | None = None) -> None:
+        """Write run.json: what checks and the report need to know besides plan and history."""
+        if deployment is not None:
+            self._deployment_facts = {
+                "links": bool(deployment.links),
+                "nodes": {n.name: f"{n.host}:{n.port}" for n in deployment.nodes},
+                "sentinels": {n.name: f"{n.host}:{n.port}" for n in deployment.sentinels},
+                "urls": [worker.url for worker in deployment.workers],
+            }
+        facts: dict[str, Any] = {
+            "scenario": self.scenario.name,
+            "seed": self.plan.seed,
+            "topology": self.scenario.topology,
+            "workers": self.scenario.workers,
+            "target": self.target.name,
+            "target_command": self.options.target_command,
+            "capabilities": sorted(self.target.capabilities),
+            "base": self.clock.base,
+            "versions": _versions(),
+            "phases": self._phases,
+            **getattr(self, "_deployment_facts", {}),
+        }
+        path = self.run.root / "run.json"
+        path.write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
+
+
+def _versions() -> dict[str, str]:
+    found = {name: version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), "redis-server": server_version(), **found}
+
+
+def interrupted(name: str, run: RunFolder | None) -> tuple[str, ExitCode]:
+    """Return what to say after Ctrl-C, and the exit code."""
+    kept = f"; its history so far is in {run.history}" if run else ""
+    return f"{name}: interrupted; everything it started is gone{kept}", ExitCode.INTERRUPTED

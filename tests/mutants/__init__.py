@@ -1,0 +1,1 @@
+"""Deliberately broken runtimes: each patches one thing and must be caught by its scenario."""

@@ -1,0 +1,62 @@
+"""Where scenario files and saved runs are found by name."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.deploy.folder import RunFolder
+
+SUFFIXES = (".yaml", ".yml")
+
+
+def scenario_folders() -> list[Path]:
+    """Return the folders searched for names: the current one's `scenarios`, then the project's."""
+    folders = [Path("scenarios"), Path(__file__).resolve().parent.parent / "scenarios"]
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def scenario_files() -> dict[str, Path]:
+    """Return every scenario file by name, sorted; the nearest folder wins."""
+    found: dict[str, Path] = {}
+    for folder in scenario_folders():
+        for path in sorted(folder.rglob("*.y*ml")):
+            if path.suffix in SUFFIXES:
+                found.setdefault(path.stem, path)
+    return dict(sorted(found.items()))
+
+
+def find_scenario(name: str) -> Path:
+    """Return the file of a scenario given by name or path; raise UserError naming the nearest."""
+    path = Path(name)
+    if path.suffix in SUFFIXES or path.is_file():
+        return path
+    known = scenario_files()
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f"did you mean `{near[0]}`? " if near else ""
+    raise UserError(
+        f"no scenario `{name}`; {hint}Expected a YAML file's path or one of: "
+        f"{', '.join(known) or 'none (no folder `scenarios` here)'}"
+    )
+
+
+def find_run(name: str, reports: Path) -> RunFolder:
+    """Return a saved run, given by path or by its name under `reports` (`latest` is the newest)."""
+    from harness.deploy.folder import RunFolder
+
+    for root in (Path(name), reports / name):
+        if (root / "plan.json").is_file():
+            return RunFolder(root.resolve())
+    saved = [
+        p.parent.name for p in sorted(reports.glob("*/plan.json")) if not p.parent.is_symlink()
+    ]
+    raise UserError(
+        f"no saved run `{name}`: neither {name} nor {reports / name} holds a plan.json. "
+        f"Saved runs: {', '.join(saved[-8:]) or 'none; `harness run` makes one'}"
+    )

@@ -1,0 +1,157 @@
+"""The command line. Every command calls one function; imports are late so that help is fast."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.errors import MissingPart, UserError
+from harness.verdict import EXIT_CODES, ExitCode
+
+REPORTS = click.option(
+    "--reports",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("reports"),
+    show_default=True,
+    help="Folder of saved runs.",
+)
+
+
+class _Commands(click.Group):
+    """Lists commands in the order of use, and the exit codes below them."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write(f"\n{EXIT_CODES}")
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Prove that a multi-worker web app survives Redis failing.
+
+    Starts a real deployment, loads it, breaks Redis or the network, records every operation, and
+    judges the record.
+    """
+
+
+@cli.command()
+@click.argument("scenarios", nargs=-1, required=True, metavar="SCENARIO…")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of the plan; else a fresh one.")
+@click.option("--workers", type=click.IntRange(1, 32), help="Number of workers.")
+@click.option("--users", type=click.IntRange(min=1), help="Number of users (load.users).")
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Change any key.")
+@click.option("--target-command", metavar="CMD", help="Starts a worker instead of the runtime.")
+@click.option("--keep-data", is_flag=True, help="Keep Redis and database files.")
+@click.option("--plan-only", is_flag=True, help="Print the plan as JSON and stop.")
+@click.option("--quiet", is_flag=True, help="Say only the end.")
+@REPORTS
+def run(scenarios: tuple[str, ...], plan_only: bool, quiet: bool, **choices: Any) -> int:
+    """Run scenarios, given by name or file, one after the other."""
+    from harness import commands
+
+    options = commands.options(**choices)
+    if plan_only:
+        return commands.print_plans(scenarios, options)
+    return commands.run_scenarios(scenarios, options, quiet)
+
+
+@cli.command("list")
+def list_() -> int:
+    """List the scenarios that can be run by name."""
+    from harness import commands
+
+    return commands.list_scenarios()
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE…")
+def validate(files: tuple[str, ...]) -> int:
+    """Check scenario files without running them."""
+    from harness import commands
+
+    return commands.validate(files)
+
+
+@cli.command()
+@click.argument("run", metavar="RUN")
+@click.option("--timeout", default=120.0, show_default=True, help="Seconds the checks may take.")
+@REPORTS
+def check(run: str, timeout: float, reports: Path) -> int:
+    """Judge a saved run again and write its reports anew; RUN is a folder, a name or `latest`."""
+    from harness import commands
+
+    return commands.check(run, reports, timeout)
+
+
+@cli.command()
+def doctor() -> int:
+    """Say which parts are installed, and how to get those that are not."""
+    from harness import commands
+
+    return commands.doctor()
+
+
+@cli.command()
+def clean() -> int:
+    """End what dead runs left behind: processes, leases, containers."""
+    from harness import commands
+
+    return commands.clean()
+
+
+@cli.command()
+def version() -> int:
+    """Print the version."""
+    from importlib.metadata import version as version_of
+
+    click.echo(version_of("redis-failover-harness"))
+    return ExitCode.AS_EXPECTED
+
+
+def invoke(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; no error leaves as a traceback."""
+    try:
+        return int(cli.main(args=arguments, prog_name="harness", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()  # click's own exit code for these is 2, which here means unknown
+        return ExitCode.USER_ERROR
+    except UserError as error:
+        return _say(str(error), ExitCode.USER_ERROR)
+    except MissingPart as error:
+        return _say(str(error), ExitCode.MISSING_PART)
+    except (KeyboardInterrupt, click.Abort):
+        return _say("interrupted; what was started has been ended", ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        sys.stdout = None  # type: ignore[assignment]  # its reader left
+        return ExitCode.AS_EXPECTED
+    except Exception as error:  # the last line of defence
+        return _say(_logged(error), ExitCode.UNKNOWN)
+
+
+def main() -> None:
+    """Run as a program."""
+    sys.exit(invoke())
+
+
+def _say(text: str, code: ExitCode) -> int:
+    click.echo(f"harness: {text}", err=True)
+    return code
+
+
+def _logged(error: Exception) -> str:
+    """Save the traceback of an error nobody foresaw; return the line that says where."""
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="harness-crash-", suffix=".log", delete=False, encoding="utf-8"
+    ) as log:
+        traceback.print_exception(error, file=log)
+    said = f"{type(error).__name__}: {error}".splitlines()[0]
+    return f"a fault of the harness itself: {said}. Please report it with {log.name}"

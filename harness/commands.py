@@ -1,0 +1,174 @@
+"""What the commands do: one function each, returning the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.catalogue import find_run, find_scenario, scenario_files
+from harness.errors import MissingPart, UserError
+from harness.options import (
+    RunOptions,
+    RunResult,
+    fresh_seed,
+    load_with_options,
+    parse_overrides,
+)
+from harness.verdict import ExitCode, worst_exit
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def options(seed: int | None = None, pairs: tuple[str, ...] = (), **choices: Any) -> RunOptions:
+    """Return the command line's choices; a missing seed is drawn."""
+    seed = fresh_seed() if seed is None else seed
+    return RunOptions(seed=seed, overrides=parse_overrides(pairs), **choices)
+
+
+def print_plans(names: tuple[str, ...], chosen: RunOptions) -> int:
+    """Print the plan of each scenario, byte for byte as a run would save it."""
+    from harness.plan import make_plan
+
+    for name in names:
+        plan = make_plan(load_with_options(find_scenario(name), chosen), chosen.seed)
+        click.echo(plan.to_json(), nl=False)
+    return ExitCode.AS_EXPECTED
+
+
+def run_scenarios(names: tuple[str, ...], chosen: RunOptions, quiet: bool = False) -> int:
+    """Run scenarios in turn; return the worst exit code of those that ran, 4 when none did.
+
+    All files are read first: a mistake in the last one must not cost the runs before it.
+    """
+    paths = [find_scenario(name) for name in names]
+    scenarios = [load_with_options(path, chosen) for path in paths]
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    console = _console()
+    results = []
+    for path, scenario in zip(paths, scenarios, strict=True):
+        result = _run_one(path, scenario.name, chosen, quiet)
+        results.append((scenario.name, result))
+        _print_result(console, scenario.name, result)
+    if len(results) > 1:
+        _print_totals(console, results)
+    return worst_exit(result.exit_code for _, result in results if not result.skipped)
+
+
+def _run_one(path: Path, name: str, chosen: RunOptions, quiet: bool) -> RunResult:
+    from harness.progress import Progress, Silent
+    from harness.run import run_scenario
+
+    try:
+        with Silent() if quiet else Progress(name) as progress:
+            return asyncio.run(run_scenario(path, chosen, progress))
+    except MissingPart as error:
+        return RunResult(None, None, str(error), ExitCode.MISSING_PART)
+
+
+def _print_result(console: Console, name: str, result: RunResult) -> None:
+    from harness.report.console import print_judgement
+
+    if result.skipped:
+        console.print(f"SKIPPED {name}: {result.skipped}", markup=False, soft_wrap=True)
+    elif result.judgement is not None:
+        report = result.run.root / "report.html" if result.run else None
+        print_judgement(console, name, result.judgement, report)
+
+
+def _print_totals(console: Console, results: list[tuple[str, RunResult]]) -> None:
+    console.print()
+    for name, result in results:
+        if result.skipped:
+            said = f"skipped: {result.skipped}"
+        else:
+            verdict = result.judgement.verdict if result.judgement else "no verdict"
+            said = f"{verdict}, exit code {int(result.exit_code)}"
+        console.print(f"{name:32} {said}", markup=False, highlight=False, soft_wrap=True)
+
+
+def list_scenarios() -> int:
+    """Print every scenario's name and the first sentence of its story."""
+    from rich.table import Table
+
+    from harness.scenario import load_scenario
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(no_wrap=True)
+    table.add_column()
+    files = scenario_files()
+    if not files:
+        raise UserError("no folder `scenarios` here; run this where the project was checked out")
+    for name, path in files.items():
+        try:
+            scenario = load_scenario(path)
+        except UserError as error:
+            table.add_row(name, "invalid", str(error).splitlines()[0])
+            continue
+        table.add_row(name, scenario.topology, _first_sentence(scenario.story))
+    _console().print(table)
+    return ExitCode.AS_EXPECTED
+
+
+def _first_sentence(story: str) -> str:
+    flat = " ".join(story.split())
+    return flat.partition(". ")[0].removesuffix(".") + "."
+
+
+def validate(names: tuple[str, ...]) -> int:
+    """Check each file and print every mistake; 3 when there is one."""
+    from harness.scenario import load_scenario
+
+    mistakes = 0
+    for name in names:
+        try:
+            path = find_scenario(name)
+            load_scenario(path)
+        except UserError as error:
+            mistakes += 1
+            click.echo(str(error), err=True)
+        else:
+            click.echo(f"{path}: valid")
+    return ExitCode.USER_ERROR if mistakes else ExitCode.AS_EXPECTED
+
+
+def check(name: str, reports: Path, timeout: float) -> int:
+    """Judge a saved run again and write its reports anew."""
+    from harness.checks.judge import judge_in_process
+    from harness.report import write_reports
+    from harness.report.console import print_judgement
+    from harness.report.saved import SavedRun
+    from harness.report.words import code_of
+
+    run = find_run(name, reports)
+    judgement = asyncio.run(judge_in_process(run, timeout))
+    report = write_reports(run, judgement)
+    print_judgement(_console(), SavedRun.read(run).name, judgement, report)
+    return code_of(judgement)
+
+
+def doctor() -> int:
+    """Say which parts are installed; 4 when one is missing without which nothing runs."""
+    from harness.deploy.doctor import doctor as examine
+
+    return int(examine())
+
+
+def clean() -> int:
+    """End what dead runs left behind."""
+    from harness.deploy.clean import clean as sweep
+
+    return int(sweep())
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 120
+    return Console(file=sys.stdout, width=width, highlight=False)

@@ -1,0 +1,125 @@
+"""What a caller may ask of a run, and what a run hands back."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from harness.errors import UserError
+from harness.verdict import ExitCode
+
+if TYPE_CHECKING:
+    from harness.checks.judge import Judgement
+    from harness.deploy.folder import RunFolder
+    from harness.scenario import Scenario
+
+SEEDS = 1_000_000  # short enough to read aloud, long enough not to repeat
+
+
+def fresh_seed() -> int:
+    """Return a seed nobody chose; it is printed and saved, so any run can be repeated."""
+    return int.from_bytes(os.urandom(8)) % SEEDS
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Choices of the command line. `overrides` maps dotted scenario keys to values."""
+
+    seed: int = field(default_factory=fresh_seed)
+    workers: int | None = None
+    users: int | None = None
+    target_command: str | None = None
+    reports: Path = Path("reports")
+    keep_data: bool = False
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Return every change to the scenario; `workers` and `users` are short for two keys."""
+        changes = dict(self.overrides)
+        if self.workers is not None:
+            changes["workers"] = self.workers
+        if self.users is not None:
+            changes["load.users"] = self.users
+        return changes
+
+    def command_line(self, scenario: str) -> str:
+        """Return the command that runs `scenario` again with the same choices."""
+        import shlex
+
+        words = ["harness", "run", scenario, "--seed", str(self.seed)]
+        for key, value in self.changes.items():
+            text = yaml.safe_dump(value, default_flow_style=True, width=10_000)
+            text = text.removesuffix("...\n").strip()  # yaml's end mark after a bare value
+            words += ["--set", f"{key}={text}"]
+        if self.target_command:
+            words += ["--target-command", self.target_command]
+        return shlex.join(words)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How one scenario ended. `judgement` is None when it was skipped; `skipped` says why."""
+
+    run: RunFolder | None
+    judgement: Judgement | None
+    skipped: str | None
+    exit_code: ExitCode
+
+
+def parse_overrides(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """Return `key=value` texts as a mapping; values are read as YAML. Raises UserError."""
+    changes = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set {pair}: expected KEY=VALUE, such as --set load.users=20")
+        try:
+            changes[key.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {pair}: the value is not valid YAML: {error}") from error
+    return changes
+
+
+def load_with_options(path: Path, options: RunOptions) -> Scenario:
+    """Read a scenario file and apply the options' changes; raise UserError as the file would."""
+    from harness.scenario import load_scenario
+
+    return changed(load_scenario(path), options.changes)
+
+
+def changed(scenario: Scenario, changes: dict[str, Any]) -> Scenario:
+    """Return the scenario with dotted keys replaced; raise UserError naming the key."""
+    from pydantic import ValidationError
+
+    for key, value in changes.items():
+        data = scenario.model_dump(mode="json")
+        _put(data, key, value)
+        try:
+            scenario = type(scenario).model_validate(data)
+        except ValidationError as error:
+            message = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise UserError(f"--set {key}={value}: {message}; got {value!r}") from error
+    return scenario
+
+
+def _put(data: Any, key: str, value: Any) -> None:
+    """Set one dotted key, list items by number; the key must exist or its parent be a mapping."""
+    *parents, last = key.split(".")
+    place = data
+    try:
+        for name in parents:
+            place = place[int(name)] if isinstance(place, list) else place[name]
+        if isinstance(place, list):
+            place[int(last)] = value
+        elif last in place or not place or parents in (["bounds"], ["enough"]):
+            place[last] = value
+        else:
+            raise KeyError(last)
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        known = ", ".join(sorted(place)) if isinstance(place, dict) else f"0 … {len(place) - 1}"
+        raise UserError(f"--set {key}={value}: no such key; known here: {known}") from error

@@ -1,0 +1,192 @@
+"""report.html: one file with no outside resources, for people who were not there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.report import chart
+from harness.report.saved import SavedRun
+from harness.report.series import Operation, Series
+from harness.report.words import (
+    ICONS,
+    brief,
+    code_of,
+    headline,
+    number,
+    ordered,
+    outcome,
+    quantity,
+    status,
+)
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+    from harness.checks.base import Example, Finding
+    from harness.checks.judge import Judgement
+
+MOST_EVENTS = 40
+MOST_NOTES = 30
+HERE = Path(__file__).parent
+# One sentence per file; logs and history files are told by their folder.
+FILES = {
+    "plan.json": "What was decided before the run: scenario, seed, fault times, arrival timetable.",
+    "run.json": "What ran: topology, workers, target, versions, phases.",
+    "judgement.json": "Every finding, as the checks returned it.",
+    "summary.json": "The verdict and the findings, for programs.",
+    "junit.xml": "The guarantees as test cases, for CI servers.",
+    "summary.md": "The verdict in a few lines, for a CI job's page.",
+}
+FOLDERS = {
+    "history": "Append-only records of one process; `harness check` judges them again.",
+    "logs": "Standard output and error of one process.",
+}
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file of the run, with one sentence."""
+
+    path: str
+    words: str
+    size: str
+
+
+def render(saved: SavedRun, judgement: Judgement, series: Series) -> str:
+    """Return the report as one HTML document."""
+    from markupsafe import Markup
+
+    picture, data = chart.timeline(series, judgement)
+    findings = [_finding(finding, series) for finding in ordered(judgement.findings)]
+    return _template().render(
+        css=Markup((HERE / "report.css").read_text(encoding="utf-8")),  # noqa: S704  # our file
+        js=Markup((HERE / "report.js").read_text(encoding="utf-8")),  # noqa: S704  # our file
+        picture=Markup(picture),  # noqa: S704  # svg.py escaped it
+        data=Markup(data),  # noqa: S704  # chart.py escaped it
+        icons=ICONS,
+        name=saved.name,
+        verdict=str(judgement.verdict),
+        expected=str(judgement.expected),
+        outcome=outcome(judgement),
+        exit_code=int(code_of(judgement)),
+        headline=headline(judgement),
+        broken=[f for f in findings if f["status"] == "fail"][:4],
+        story=saved.story,
+        events=series.story[:MOST_EVENTS],
+        events_left_out=max(0, len(series.story) - MOST_EVENTS),
+        facts=_facts(saved, series),
+        rerun=saved.rerun,
+        findings=findings,
+        examples=[finding for finding in findings if finding["examples"]],
+        operations=_operations(series),
+        statistics=[quantity(*item) for item in (judgement.statistics or {}).items()],
+        artifacts=artifacts(saved.root),
+        notes=[mark for mark in series.notes if mark.kind != "debug"][:MOST_NOTES],
+    )
+
+
+def _template() -> Template:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html")
+
+
+def _finding(finding: Finding, series: Series) -> dict[str, Any]:
+    said = status(finding)
+    return {
+        "name": finding.name,
+        "family": finding.family,
+        "sentence": finding.sentence,
+        "status": said,
+        "css": "na" if said == "n/a" else said,
+        "reason": finding.reason,
+        "bound": finding.bound,
+        "quantities": [quantity(*item) for item in finding.quantities.items()],
+        "examples": [
+            _example(example, chart.anchor(finding.name, place), series)
+            for place, example in enumerate(finding.examples)
+        ],
+    }
+
+
+def _example(example: Example, anchor: str, series: Series) -> dict[str, Any]:
+    kept = {name: series.wanted.get(name, []) for name in example.operations}
+    rows = [_operation(entry, series.origin) for entries in kept.values() for entry in entries]
+    return {
+        "text": example.text,
+        "t": example.t - series.origin,
+        "anchor": anchor,
+        "operations": sorted(rows, key=lambda row: row["order"]),
+        "missing": ", ".join(name for name, entries in kept.items() if not entries),
+    }
+
+
+def _operation(entry: Operation | dict[str, Any], origin: float) -> dict[str, Any]:
+    if isinstance(entry, Operation):
+        took = "—" if entry.done is None else f"{1000 * (entry.done - entry.sent):.0f} ms"
+        return {
+            "order": entry.sent,
+            "id": entry.id,
+            "op": entry.op,
+            "worker": "" if entry.worker is None else entry.worker,
+            "sent": f"{entry.sent:.3f} s",
+            "took": took,
+            "outcome": entry.outcome,
+            "args": brief(entry.args),
+            "result": brief(entry.result),
+        }
+    t = entry["t"] - origin
+    name = f"{entry['k']} {entry.get('event', '')}".strip()
+    words = brief(entry, without=("t", "k", "event"))
+    empty = dict.fromkeys(("id", "worker", "took", "outcome", "result"), "")
+    return {**empty, "order": t, "op": name, "sent": f"{t:.3f} s", "args": words}
+
+
+def _facts(saved: SavedRun, series: Series) -> list[tuple[str, str]]:
+    shown = {
+        "seed": saved.seed,
+        "topology": saved.run.get("topology", saved.scenario.get("topology")),
+        "workers": saved.run.get("workers", saved.scenario.get("workers")),
+        "target": saved.run.get("target"),
+        "load": f"{number(sum(series.totals.values()))} operations"
+        f" in {number((series.load_end or series.end) - series.start)} s",
+        "records": series.records,
+        **(saved.run.get("versions") or {}),
+    }
+    return [
+        (key, number(value) if key != "seed" else str(value))
+        for key, value in shown.items()
+        if value is not None
+    ]
+
+
+def _operations(series: Series) -> list[tuple[str, str, str, str]]:
+    names = sorted({op for op, _ in series.totals})
+    return [
+        (op, *(number(series.totals[op, outcome]) for outcome in ("ok", "info", "fail")))  # type: ignore[misc]  # three items
+        for op in names
+    ]
+
+
+def artifacts(root: Path) -> list[Artifact]:
+    """Return the files that the run left, each with one sentence."""
+    found = []
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        words = FILES.get(name) or FOLDERS.get(name.partition("/")[0])
+        if words and path.is_file():
+            found.append(Artifact(name, words, _size(path.stat().st_size)))
+    return sorted(found, key=lambda file: ("/" in file.path, file.path))
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{max(size / 1e3, 0.1):.1f} kB"

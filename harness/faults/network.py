@@ -1,0 +1,99 @@
+"""Faults on the links worker → node: latency, and cut in three honest ways."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import ClassVar
+
+from harness.deploy.model import Link
+from harness.faults.base import Aim, Fault, FaultError
+from harness.faults.roles import resolve_nodes, resolve_workers
+from harness.network.links import Links
+from harness.plan import Choices
+
+NO_LINKS = (
+    "needs Toxiproxy links between workers and Redis, and there are none: "
+    "`make setup` installs Toxiproxy"
+)
+
+
+class LinkFault(Fault):
+    """A fault on the links of some workers to some nodes; node-to-node traffic is untouched."""
+
+    def available(self) -> str | None:
+        """Return why it cannot run: without links there is nothing to act on."""
+        if self.context.links is None or not self.deployment.links:
+            return NO_LINKS
+        return None
+
+    async def aim(self) -> Aim:
+        """Resolve both roles now. `all-nodes` means sentinels too: the way to Redis is cut."""
+        choices = Choices(self.context.seed, f"fault-{self.planned.id}")
+        nodes = await resolve_nodes(self.spec["target"], self.deployment, choices)
+        if self.spec["target"] == "all-nodes":
+            nodes = [*nodes, *(sentinel.name for sentinel in self.deployment.sentinels)]
+        role = self.spec["workers"]
+        workers, remark = await resolve_workers(role, self.deployment, choices)
+        if remark:
+            self.context.notes.append(remark)
+        return Aim(nodes, workers)
+
+    @property
+    def links(self) -> list[Link]:
+        """Return the links it aims at; raise FaultError when there are none."""
+        nodes, workers = set(self.target.nodes), set(self.target.workers)
+        found = [
+            link for link in self.deployment.links if link.node in nodes and link.worker in workers
+        ]
+        if not found:
+            raise FaultError(f"no link from workers {sorted(workers)} to {sorted(nodes)}")
+        return found
+
+    @property
+    def network(self) -> Links:
+        """Return the links' controller."""
+        links: Links | None = self.context.links
+        if links is None:
+            raise FaultError(NO_LINKS)
+        return links
+
+    async def confirm(self) -> str:
+        """Prove it from outside, by PINGs through the links."""
+        return await self.network.evidence(self.links)
+
+    async def heal(self) -> None:
+        """Remove everything from the links."""
+        await self.network.heal(self.links)
+
+    async def confirm_heal(self) -> str:
+        """Prove from outside that PINGs pass again."""
+        return await self.network.evidence(self.links)
+
+
+class Latency(LinkFault):
+    """Delay what passes, both ways together by about `latency_ms`."""
+
+    kind: ClassVar[str] = "latency"
+    color: ClassVar[str] = "#8c564b"
+
+    async def inject(self) -> None:
+        """Delay the links."""
+        spec = self.spec
+        await self.network.latency(self.links, spec["latency_ms"], spec["jitter_ms"])
+
+
+class Cut(LinkFault):
+    """Cut: `reset` (RST), `held` (bytes stop, delivered at the heal) or `refused` (closed)."""
+
+    kind: ClassVar[str] = "cut"
+    color: ClassVar[str] = "#ff7f0e"
+
+    async def inject(self) -> None:
+        """Cut the links in the mode of the scenario."""
+        network = self.network
+        ways: dict[str, Callable[[list[Link]], Awaitable[None]]] = {
+            "reset": network.reset,
+            "held": network.hold,
+            "refused": network.refuse,
+        }
+        await ways[self.spec["mode"]](self.links)

@@ -29,11 +29,11 @@ from harness.load.launch import LoadProcesses, start_load
 from harness.load.prepare import prepare
 from harness.network.links import Links
 from harness.network.toxiproxy import find_toxiproxy, start_toxiproxy
-from harness.options import RunOptions, RunResult
+from harness.options import RunOptions, RunResult, load_with_options
 from harness.plan import Plan, load_seconds, make_plan
 from harness.probes import Probes
 from harness.progress import Progress
-from harness.scenario import Scenario, load_scenario
+from harness.scenario import Scenario
 from harness.targets import get_target
 from harness.verdict import ExitCode, exit_code
 
@@ -42,6 +42,10 @@ LEAD_S = 0.3  # between "go" and load second 0: every load process has read the 
 LOAD_READY_S = 60.0
 QUIESCE_S = 30.0  # streams may finish, signed-out tokens are tried once more on every worker
 JUDGE_S = 120.0
+NO_TOXIPROXY = (
+    "it needs network faults, and toxiproxy-server was found neither on the path nor in the cache; "
+    "run `make setup`, or put toxiproxy-server 2.12.0 on the path"
+)
 PACKAGES = ("redis", "python-socketio", "locust", "fastapi", "uvicorn", "toxiproxy-python")
 
 
@@ -50,10 +54,10 @@ async def run_scenario(path: Path, options: RunOptions, progress: Progress) -> R
 
     Whatever was started is gone when this returns or raises, also when it is cancelled.
     """
-    scenario = options.apply(load_scenario(path))
+    scenario = load_with_options(path, options)
     plan = make_plan(scenario, options.seed)
     if scenario.needs_links and find_toxiproxy() is None:
-        return RunResult.skip(scenario.name, "needs network faults, and Toxiproxy is missing")
+        return RunResult(None, None, NO_TOXIPROXY, ExitCode.MISSING_PART)
     run = RunFolder.create(_folder(options.reports, scenario.name))
     run.plan.write_bytes(plan.to_json())
     progress.note(f"plan: seed {plan.seed}, {len(plan.timetable)} timed steps, {run.plan}")
@@ -75,13 +79,7 @@ async def judge(run: RunFolder, scenario: Scenario, progress: Progress) -> RunRe
     progress.phase("report")
     await asyncio.to_thread(write_reports, run, judgement)
     point_latest(run.root.parent, run)
-    return RunResult(
-        scenario=scenario.name,
-        run=run,
-        judgement=judgement,
-        skipped=None,
-        exit_code=exit_code(judgement.verdict, scenario.expected),
-    )
+    return RunResult(run, judgement, None, exit_code(judgement.verdict, scenario.expected))
 
 
 def _folder(reports: Path, name: str) -> Path:
@@ -112,7 +110,7 @@ class Conductor:
         self.progress = progress
         self.clock = RunClock()
         self.writer = HistoryWriter(run.history, "harness", self.clock)
-        self.target = get_target(options.target, command=options.target_command)
+        self.target = get_target("runtime", command=options.target_command)
         self.links: Links | None = None
         self._phases: dict[str, float] = {}
 
@@ -147,7 +145,7 @@ class Conductor:
 
     @contextlib.asynccontextmanager
     async def _guardian(self) -> AsyncIterator[Guardian]:
-        lease = Lease.acquire(subnet=self.options.subnet)
+        lease = Lease.acquire()
         guardian = await Guardian.start(self.run, lease)
         self.subnet = lease.subnet
         try:
@@ -252,9 +250,3 @@ class Conductor:
 def _versions() -> dict[str, str]:
     found = {name: version(name) for name in PACKAGES}
     return {"python": platform.python_version(), "redis-server": server_version(), **found}
-
-
-def interrupted(name: str, run: RunFolder | None) -> tuple[str, ExitCode]:
-    """Return what to say after Ctrl-C, and the exit code."""
-    kept = f"; its history so far is in {run.history}" if run else ""
-    return f"{name}: interrupted; everything it started is gone{kept}", ExitCode.INTERRUPTED

@@ -172,15 +172,16 @@ def load_scenario(path: Path) -> Scenario:
 def _explain(path: Path, root: yaml.Node | None, error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
-        location = [part for part in problem["loc"] if not _is_tag(part)]
+        location = _without_tag(problem["loc"])
         where = ".".join(str(part) for part in location) or "scenario"
         line = _line_of(root, location)
         lines.append(f"{path}:{line}: {where}: {_sentence(problem, location)}")
     return "\n".join(lines)
 
 
-def _is_tag(part: object) -> bool:
-    return part in ("kill", "pause", "latency", "cut")  # pydantic puts the union's tag in paths
+def _without_tag(location: tuple[Any, ...]) -> list[Any]:
+    """Drop the fault's kind, which pydantic puts into the path of a tagged union."""
+    return [p for i, p in enumerate(location) if not (i == 2 and location[0] == "faults")]
 
 
 def _sentence(problem: Any, location: list[Any]) -> str:

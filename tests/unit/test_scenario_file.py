@@ -1,0 +1,72 @@
+"""Scenario files: the ones that come with the project are valid; mistakes are explained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UserError
+from harness.scenario import load_scenario
+
+SCENARIOS = sorted((Path(__file__).parents[2] / "scenarios").glob("*.yaml"))
+GOOD = "name: good\nstory: A scenario for the tests of the file format.\ntopology: standalone\n"
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_every_scenario_of_the_project_is_valid(path: Path) -> None:
+    """Each file loads, is named like its file, and tells what a user would see."""
+    scenario = load_scenario(path)
+    assert scenario.name == path.stem
+    assert "If this" in scenario.story
+    assert scenario.enough
+
+
+def _error(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "file.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_scenario(path)
+    return str(caught.value)
+
+
+def test_an_unknown_key_names_its_line_and_the_nearest_key(tmp_path: Path) -> None:
+    """A misspelt key is an error with file, line and the key that was probably meant."""
+    message = _error(tmp_path, GOOD + "workerz: 3\n")
+    assert "file.yaml:4: workerz: unknown key; did you mean `workers`?" in message
+
+
+def test_a_nested_unknown_key_is_looked_up_among_its_own_neighbours(tmp_path: Path) -> None:
+    """Inside `load.chats` the nearest key comes from that part, not from the top."""
+    message = _error(tmp_path, GOOD + "load:\n  users: 5\n  chats: {token: 3}\n")
+    assert "file.yaml:6: load.chats.token: unknown key; did you mean `tokens`?" in message
+
+
+def test_a_key_unknown_in_a_fault_is_looked_up_in_that_kind(tmp_path: Path) -> None:
+    """The keys of a fault depend on its kind."""
+    fault = "faults:\n  - {at: 1, kind: latency, latency: 5}\n"
+    assert "did you mean `latency_ms`?" in _error(tmp_path, GOOD + fault)
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    """A file without a topology says so."""
+    message = _error(tmp_path, "name: a\nstory: A scenario that lacks something.\n")
+    assert "topology: Field required" in message
+
+
+def test_yaml_that_does_not_parse_says_where(tmp_path: Path) -> None:
+    """A syntax error names the file and the line."""
+    message = _error(tmp_path, GOOD + "load: {users: 3\n")
+    assert "not valid YAML" in message
+    assert "line" in message
+
+
+def test_a_file_that_is_not_there_says_what_to_do(tmp_path: Path) -> None:
+    """A wrong path points to `harness list`."""
+    with pytest.raises(UserError, match="harness list"):
+        load_scenario(tmp_path / "none.yaml")
+
+
+def test_a_list_instead_of_a_mapping_is_refused(tmp_path: Path) -> None:
+    """The top of the file must be a mapping."""
+    assert "expected a mapping" in _error(tmp_path, "- a\n- b\n")

@@ -1,1 +1,47 @@
-"""Systems under test: what each offers and how its workers are started."""
+"""Systems under test: what starts them, what they offer. `get_target` finds one by name."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+import shutil
+
+from harness.errors import UserError
+from harness.targets.base import Target
+from harness.targets.runtime import RuntimeTarget
+
+TARGETS = {RuntimeTarget.name: RuntimeTarget}
+
+
+def target_names() -> list[str]:
+    """Return the names of all targets."""
+    return sorted(TARGETS)
+
+
+def get_target(name: str = RuntimeTarget.name, command: str | None = None) -> Target:
+    """Return a target; `command` replaces the start of its command line (`--target-command`).
+
+    Raises UserError for an unknown name and for a command that cannot be started.
+    """
+    if name not in TARGETS:
+        near = difflib.get_close_matches(name, TARGETS, n=1, cutoff=0.5)
+        hint = f"did you mean `{near[0]}`? " if near else ""
+        raise UserError(f"no such target `{name}`; {hint}known: {', '.join(target_names())}")
+    return TARGETS[name](_split(command) if command is not None else None)
+
+
+def _split(command: str) -> list[str]:
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise UserError(f"--target-command {command!r}: not a shell command: {error}") from error
+    if not words:
+        raise UserError(
+            "--target-command is empty; expected a command that takes the options of "
+            "`runtime serve`, such as `python -m tests.mutants.stop_by_pubsub`"
+        )
+    if words[0] != "python" and shutil.which(words[0]) is None:
+        raise UserError(
+            f"--target-command {command!r}: `{words[0]}` is not an executable file and not on PATH"
+        )
+    return words

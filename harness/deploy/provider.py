@@ -1,0 +1,33 @@
+"""Starts the fake model provider of a run."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from harness.clock import RunClock
+from harness.deploy.folder import RunFolder
+from harness.deploy.model import Deployment
+from harness.deploy.service import answered, clean_environment
+
+if TYPE_CHECKING:
+    from harness.deploy.spawner import Guardian
+
+PORT = 9000
+READY_S = 15.0
+
+
+async def start_provider(
+    guardian: Guardian, deployment: Deployment, run: RunFolder, clock: RunClock
+) -> None:
+    """Start it on the run's 127.x.y.3 and set `deployment.provider_url` (with `/v1`).
+
+    Raises UserError with the end of its log when it dies, WaitTimeout when it does not answer.
+    """
+    host = f"{deployment.subnet}.3"
+    options = {"host": host, "port": PORT, "history": run.history.resolve(), "base": clock.base}
+    argv = [sys.executable, "-m", "harness.deploy.provider_app"]
+    argv += [f"--{name}={value}" for name, value in options.items()]
+    process = await guardian.spawn("provider", argv, clean_environment())
+    await answered(process, f"http://{host}:{PORT}/v1/models", READY_S)
+    deployment.provider_url = f"http://{host}:{PORT}/v1"

@@ -1,0 +1,155 @@
+"""Proof that a link does what its fault says: the fate of PINGs, seen from outside.
+
+A witness is a connection opened before the fault. While the fault is on, its PING and that of a
+new connection meet the fault; after the heal, a held PING must be answered on the same
+connection. Facts are (sentence, ms) with `{low}` and `{high}` for the times of a group of links.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from harness.clock import monotonic
+from harness.deploy.model import Link
+
+PING: Final = b"PING\r\n"
+SILENCE_S = 0.3  # a loopback PONG takes 0.2 ms; this long without one is held
+PONG_S = 2.0
+DIRECT_S = 0.5
+
+Address = tuple[str, int]
+Fact = tuple[str, float]
+
+
+class LinkError(Exception):
+    """A link does not do what was asked of it; names the link and says what it did instead."""
+
+
+@dataclass
+class Witness:
+    """A connection of the harness through a link, or to a node."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    waits: bool = False  # its last PING was not answered yet
+
+    @classmethod
+    async def open(cls, address: Address, deadline: float = DIRECT_S) -> Witness | None:
+        """Return a connection that was answered once; None when nobody answers."""
+        witness = None
+        try:
+            witness = cls(*await asyncio.wait_for(asyncio.open_connection(*address), deadline))
+            what, _ = await witness.ping(deadline)
+        except (OSError, TimeoutError):
+            return None
+        if what == "answered":
+            return witness
+        witness.close()
+        return None
+
+    async def ping(self, deadline: float) -> Fact:
+        """Return (`answered`, `silent`, `closed` or `reset`) and the ms it took."""
+        started = monotonic()
+        try:
+            self.writer.write(PING)
+            await self.writer.drain()
+        except OSError:
+            return "reset", _since(started)
+        return await self.answer(deadline)
+
+    async def answer(self, deadline: float) -> Fact:
+        """Do the same for a PING that was sent before."""
+        started = monotonic()
+        try:
+            data = await asyncio.wait_for(self.reader.read(128), deadline)
+        except TimeoutError:
+            self.waits = True
+            return "silent", _since(started)
+        except OSError:
+            return "reset", _since(started)
+        return ("answered" if data else "closed"), _since(started)
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self.writer.transport.abort()
+
+
+def _since(started: float) -> float:
+    return (monotonic() - started) * 1000
+
+
+async def _new(link: Link, deadline: float) -> Fact:
+    """Return what a new connection's PING meets."""
+    started = monotonic()
+    try:
+        reader, writer = await asyncio.wait_for(asyncio.open_connection(*link.listen), deadline)
+    except ConnectionRefusedError:
+        return "refused", _since(started)
+    except (OSError, TimeoutError):
+        return "reset", _since(started)
+    witness = Witness(reader, writer)
+    try:
+        return await witness.ping(deadline)
+    finally:
+        witness.close()
+
+
+# mode → what an open connection and a new one may meet
+EXPECTED: Final = {
+    "held": ({"silent"}, {"silent"}),
+    "refused": ({"closed", "reset"}, {"refused"}),
+    "reset": ({"closed", "reset"}, {"reset"}),
+    "latency": ({"answered"}, {"answered"}),
+}
+SENTENCES: Final = {
+    "held": "no PONG within {low} ms",
+    "refused": "open connection closed, new one refused within {high} ms",
+    "reset": "open connection closed, new one reset within {high} ms",
+    "latency": "PONG after {low} to {high} ms",
+}
+
+
+async def while_on(link: Link, mode: str, least_ms: float, witness: Witness | None) -> Fact | None:
+    """Return the fact of a faulty link, None when its node is down; raise LinkError."""
+    if witness is None:  # nobody answered before the fault
+        return None
+    patience = SILENCE_S if mode == "held" else PONG_S
+    met = await asyncio.gather(witness.ping(patience), _new(link, patience))
+    for which, (what, ms), wanted in zip(("open", "new"), met, EXPECTED[mode], strict=True):
+        if what not in wanted:
+            if not await _node_answers(link):
+                return None
+            raise LinkError(
+                f"{link.name} should be {mode}, but its {which} connection was {what} "
+                f"after {ms:.1f} ms"
+            )
+    ms = met[1][1]
+    if mode == "latency" and ms < least_ms:
+        raise LinkError(f"{link.name}: PONG after {ms:.1f} ms, expected at least {least_ms:g} ms")
+    return SENTENCES[mode], ms
+
+
+async def after_heal(link: Link, witness: Witness | None) -> Fact | None:
+    """Return the fact of a healed link, None when its node is down; raise LinkError."""
+    late = await witness.answer(PONG_S) if witness and witness.waits else None
+    if witness:
+        witness.close()
+    what, ms = await _new(link, PONG_S)
+    if what != "answered":
+        if not await _node_answers(link):
+            return None
+        raise LinkError(f"{link.name} is healed, but its new connection was {what}")
+    if late is None:
+        return "PONG within {high} ms", ms
+    if late[0] != "answered":
+        raise LinkError(f"{link.name} was held, but after the heal its PING was {late[0]}")
+    return "the held PONG arrived on the same connection, new PONG within {high} ms", ms
+
+
+async def _node_answers(link: Link) -> bool:
+    """Tell whether the node answers directly: a dead node says nothing about its link."""
+    if direct := await Witness.open(link.upstream):
+        direct.close()
+    return direct is not None

@@ -1,0 +1,189 @@
+"""The links worker → node: one Toxiproxy proxy each, so that one worker can be cut off alone.
+
+Modes, and what they stand for (measured with Toxiproxy 2.12):
+
+| mode | open connections | new connections | stands for |
+|---|---|---|---|
+| latency | every byte late | the same | a slow network |
+| held | silent; at the heal, what was held arrives | the same | a partition that heals |
+| refused | closed at once | refused | a firewall that rejects |
+| reset | closed at once | RST at the first byte | a balancer that resets |
+
+Toxiproxy's `reset_peer` alone leaves idle connections open, and sends RST only on connections
+that it accepted while the toxic was on. So `reset` also disables and enables the proxy once:
+open connections end at once (with FIN), later ones with RST.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from toxiproxy import Proxy
+from toxiproxy.api import APIConsumer
+
+from harness.deploy.model import Deployment, Link
+from harness.network.evidence import LinkError, Witness, after_heal, while_on
+from harness.network.toxiproxy import Control
+
+FIRST_PORT = 20000
+PORTS_PER_WORKER = 100
+STREAMS = ("upstream", "downstream")
+
+
+class Links:
+    """Makes the links of a deployment and puts faults on them; every call changes a whole group."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self._control = Control(str(urlsplit(deployment.toxiproxy_url).hostname))
+        self._modes: dict[str, tuple[str, float]] = {}  # link → mode and, for latency, least ms
+        self._witnesses: dict[str, Witness] = {}
+
+    async def create(self, workers: int) -> None:
+        """Make one link for each worker and each node or sentinel; fill `deployment.links`."""
+        deployment = self.deployment
+        nodes = [*deployment.nodes, *deployment.sentinels]
+        links = [
+            Link(
+                name=f"w{worker}-{node.name}",
+                worker=worker,
+                node=node.name,
+                listen=(f"{deployment.subnet}.2", FIRST_PORT + PORTS_PER_WORKER * worker + index),
+                upstream=node.address,
+            )
+            for worker in range(workers)
+            for index, node in enumerate(nodes)
+        ]
+        body = [
+            {"name": link.name, "listen": _text(link.listen), "upstream": _text(link.upstream)}
+            for link in links
+        ]
+        await self._call(lambda api: api.post("/populate", json=body))
+        deployment.links = links
+
+    async def latency(self, links: Sequence[Link], ms: float, jitter: float = 0) -> None:
+        """Delay each way by half of `ms`, give or take half of `jitter`."""
+        attributes = {"latency": round(ms / 2), "jitter": round(jitter / 2)}
+        await self._begin(links, "latency", max(0.0, ms - jitter))
+        await self._call(lambda api: _poison(api, links, "latency", attributes))
+
+    async def hold(self, links: Sequence[Link]) -> None:
+        """Stop the bytes both ways and keep them; they are delivered at the heal."""
+        await self._begin(links, "held")
+        await self._call(lambda api: _poison(api, links, "bandwidth", {"rate": 0}))
+
+    async def refuse(self, links: Sequence[Link]) -> None:
+        """Close open connections and refuse new ones."""
+        await self._begin(links, "refused")
+        await self._call(lambda api: _enable(api, links, enabled=False))
+
+    async def reset(self, links: Sequence[Link]) -> None:
+        """End open connections at once, and new ones with RST at their first byte."""
+        await self._begin(links, "reset")
+
+        def work(api: type[APIConsumer]) -> None:
+            _poison(api, links, "reset_peer", {"timeout": 0})
+            _enable(api, links, enabled=False)
+            _enable(api, links, enabled=True)
+
+        await self._call(work)
+
+    async def heal(self, links: Sequence[Link]) -> None:
+        """Remove every toxic and enable the proxies; healed links stay as they are."""
+        await self._call(lambda api: _heal(api, links))
+        for link in links:
+            self._modes.pop(link.name, None)
+
+    async def evidence(self, links: Sequence[Link]) -> str:
+        """Prove from outside, by PINGs over sockets of its own, what the links do now.
+
+        Returns one sentence with numbers. Raises LinkError when a link does not behave as its
+        mode says, or when there was nothing to try. Takes 0.3 s on held links, else some ms.
+        """
+        tried = await asyncio.gather(*(self._try(link) for link in links))
+        facts = [fact for fact in tried if fact]
+        if not facts:
+            raise LinkError("no evidence: none of the nodes behind the links answers directly")
+        skipped = len(tried) - len(facts)
+        down = f"; {skipped} not tried, their node is down" if skipped else ""
+        return f"{_summary(facts)}{down}"
+
+    async def _try(self, link: Link) -> tuple[str, float] | None:
+        mode, least_ms = self._modes.get(link.name, ("", 0.0))
+        if mode:
+            return await while_on(link, mode, least_ms, self._witnesses.get(link.name))
+        return await after_heal(link, self._witnesses.pop(link.name, None))
+
+    async def _begin(self, links: Sequence[Link], mode: str, least_ms: float = 0.0) -> None:
+        """Open a witness connection per link before the fault; its fate is the evidence."""
+        taken = [link.name for link in links if link.name in self._modes]
+        if taken:
+            raise LinkError(f"{mode}: {', '.join(taken)} carry another fault; heal that one first")
+        witnesses = await asyncio.gather(*(Witness.open(link.listen) for link in links))
+        for link, witness in zip(links, witnesses, strict=True):
+            if stale := self._witnesses.pop(link.name, None):
+                stale.close()
+            if witness:
+                self._witnesses[link.name] = witness
+            self._modes[link.name] = (mode, least_ms)
+
+    async def _call(self, work: Any) -> None:
+        await asyncio.to_thread(self._control.call, work)
+
+
+def _text(address: tuple[str, int]) -> str:
+    return f"{address[0]}:{address[1]}"
+
+
+def _proxy(link: Link) -> Proxy:
+    listen, upstream = _text(link.listen), _text(link.upstream)
+    return Proxy(name=link.name, listen=listen, upstream=upstream, enabled=True)
+
+
+def _poison(
+    api: type[APIConsumer],  # noqa: ARG001 - proxies use it
+    links: Iterable[Link],
+    toxic: str,
+    attributes: dict[str, int],
+) -> None:
+    for link in links:
+        for stream in STREAMS:
+            _proxy(link).add_toxic(type=toxic, stream=stream, attributes=attributes)
+
+
+def _enable(
+    api: type[APIConsumer],  # noqa: ARG001 - proxies use it
+    links: Iterable[Link],
+    *,
+    enabled: bool,
+) -> None:
+    for link in links:
+        proxy = _proxy(link)
+        if enabled:
+            proxy.enable()
+        else:
+            proxy.disable()
+
+
+def _heal(api: type[APIConsumer], links: Iterable[Link]) -> None:
+    """Ask the server what is on, rather than trust a memory of it."""
+    known = api.get("/proxies").json()
+    for link in links:
+        proxy = _proxy(link)
+        for toxic in known[link.name]["toxics"]:
+            proxy.destroy_toxic(toxic["name"])
+        if not known[link.name]["enabled"]:
+            proxy.enable()
+
+
+def _summary(facts: list[tuple[str, float]]) -> str:
+    """Return `6 links: …` per kind of fact, with the smallest and largest time in ms."""
+    sentences = []
+    for what in dict.fromkeys(fact for fact, _ in facts):
+        times = [ms for fact, ms in facts if fact == what]
+        low, high = min(times), max(times)
+        sentences.append(f"{len(times)} links: {what.format(low=f'{low:.1f}', high=f'{high:.1f}')}")
+    return "; ".join(sentences)

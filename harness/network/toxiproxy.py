@@ -1,0 +1,113 @@
+"""The Toxiproxy server: found, started under the guardian, and spoken to by toxiproxy-python."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import requests
+import toxiproxy.api
+from toxiproxy import Toxiproxy
+from toxiproxy.api import APIConsumer
+
+from harness.errors import MissingPart, UserError
+from harness.waiting import wait_for_sync
+
+if TYPE_CHECKING:
+    from harness.deploy.model import Deployment, Process
+    from harness.deploy.spawner import Guardian
+
+T = TypeVar("T")
+
+PORT = 8474
+READY_S = 5.0
+ANSWER_S = 2.0
+PROGRAMS = ("toxiproxy-server", "toxiproxy")
+MISSING = (
+    "Toxiproxy is missing: expected `toxiproxy-server` on PATH or in {cache}. "
+    "`make setup` installs it; without it workers dial Redis directly and the scenarios that "
+    "need network faults are skipped"
+)
+
+
+class _Session(requests.Session):
+    """One kept connection, deadlines, and no proxy from the environment (loopback only).
+
+    toxiproxy-python opens a connection per call, waits for ever and honours HTTP_PROXY.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trust_env = False
+
+    def request(self, method: str | bytes, url: str | bytes, **options: Any) -> requests.Response:  # type: ignore[override]  # same call, fewer names
+        """Send one request with a deadline."""
+        options.setdefault("timeout", ANSWER_S)
+        return super().request(method, url, **options)
+
+
+class Control:
+    """A Toxiproxy server's API. The library keeps its address in a class, hence the lock."""
+
+    _lock = threading.Lock()
+
+    def __init__(self, host: str, port: int = PORT) -> None:
+        self.host = host
+        self.port = port
+        self._session = _Session()
+
+    def call(self, work: Callable[[type[APIConsumer]], T]) -> T:
+        """Run `work` with the library pointed at this server; blocks, so call it in a thread."""
+        with Control._lock:
+            toxiproxy.api.requests = self._session
+            Toxiproxy().update_api_consumer(self.host, self.port)
+            return work(APIConsumer)
+
+
+def cached_binary() -> Path:
+    """Return where `make setup` puts the server."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "redis-failover-harness" / "bin" / "toxiproxy-server"
+
+
+def find_toxiproxy() -> Path | None:
+    """Return the server's binary: on PATH, else in the cache; None when there is none."""
+    for program in PROGRAMS:
+        if found := shutil.which(program):
+            return Path(found)
+    cached = cached_binary()
+    return cached if os.access(cached, os.X_OK) else None
+
+
+async def start_toxiproxy(guardian: Guardian, deployment: Deployment) -> None:
+    """Start the server on the run's 127.x.y.2 and set `deployment.toxiproxy_url`.
+
+    Raises MissingPart without the binary, UserError when the server does not come up.
+    """
+    binary = find_toxiproxy()
+    if binary is None:
+        raise MissingPart(MISSING.format(cache=cached_binary().parent))
+    host = f"{deployment.subnet}.2"
+    argv = [str(binary), "-host", host, "-port", str(PORT)]
+    process = await guardian.spawn("toxiproxy", argv, {"LOG_LEVEL": "error"})
+    await asyncio.to_thread(_wait_ready, process, host)
+    deployment.toxiproxy_url = f"http://{host}:{PORT}"
+
+
+def _wait_ready(process: Process, host: str) -> None:
+    def state() -> str | None:
+        if process.exit_status is not None:
+            return "died"
+        Control(host).call(lambda api: api.get("/version"))
+        return "ready"
+
+    if wait_for_sync(state, READY_S, f"Toxiproxy on {host}:{PORT}") == "died":
+        raise UserError(
+            f"Toxiproxy ended with status {process.exit_status} instead of listening on "
+            f"{host}:{PORT}; is the address in use? Its log: {process.log}"
+        )

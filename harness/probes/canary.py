@@ -13,6 +13,7 @@ import math
 import uuid
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,18 @@ from harness.history.writer import HistoryWriter
 from harness.plan import Plan
 from harness.probes.base import Probe, close_quietly
 from harness.probes.timing import ticks
+from harness.waiting import WaitTimeout, wait_for
 
 QUIET_PERIOD_S = 6.0
 POST_TIMEOUT_S = 5.0
 IN_FLIGHT = 64  # posts under way to one worker; beyond it posts are shed, and that is noted
-JOIN_S = 10.0
-JOIN_ANSWER_S = 2.0
-JOIN_AGAIN_S = 0.25
+OPEN_S = 10.0
+ANSWER_S = 2.0  # for a connection, and for a join
+AGAIN_S = 0.25
 HEARTBEAT_S = 30.0
 START_POLL_S = 0.05
 ROUNDING = 1e-6  # of a slot: an instant on the grid is that slot, not the one before
+SOCKET_PATH = "/ws/socket.io"
 EVENT_TYPE = "harness:canary"
 FORWARDED = {"X-Forwarded-For": "198.51.100.7"}  # a documentation address of the canary's own
 
@@ -65,66 +68,72 @@ class CanarySocket:
     def __init__(self, worker: Worker, token: str, writer: HistoryWriter) -> None:
         self.worker = worker
         self.name = f"canary-w{worker.number}"
-        self._token = token
+        self._auth = {"token": token}
         self._writer = writer
-        self._client = socketio.AsyncClient(
-            reconnection_delay=0.2, reconnection_delay_max=1.0, handle_sigint=False
-        )
-        self._client.on("connect", self._connected)
-        self._client.on("disconnect", self._lost)
-        self._client.on("events", self._heard)
-        self._joining: asyncio.Task[None] | None = None
-        self.ready = asyncio.Event()
+        self._client: socketio.AsyncClient | None = None
+        self._returning: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Connect and join; raise TimeoutError when the worker does not let it in."""
-        await self._client.connect(
-            self.worker.url,
-            headers=FORWARDED,
-            auth={"token": self._token},
-            transports=["websocket"],
-            socketio_path="/ws/socket.io",
-            wait_timeout=JOIN_S,
-            retry=True,
-        )
-        await asyncio.wait_for(self.ready.wait(), JOIN_S)
+        """Connect and join; raise UserError when the worker does not let it in."""
+        try:
+            self._client = await wait_for(self._enter, OPEN_S, f"socket {self.name}")
+        except WaitTimeout as error:
+            raise UserError(
+                f"{self.worker.url}{SOCKET_PATH}: expected a Socket.IO connection and an answer to "
+                f"user-join within {OPEN_S:g} s, got {error.__cause__!r}; "
+                f"see the log of worker {self.worker.number}"
+            ) from error
 
     async def close(self) -> None:
         """Leave, without waiting for a worker that hangs."""
-        self._leave()
-        await close_quietly(self._client.shutdown())
+        client, self._client = self._client, None
+        if self._returning is not None:
+            self._returning.cancel()
+        if client is not None:
+            self._record("closed", "")
+            await close_quietly(client.shutdown())
 
     async def heartbeat(self) -> None:
         """Say that it is still there, as every client does."""
-        if self._client.connected:
+        if self._client is not None:
             with contextlib.suppress(Exception):  # a lost socket is recorded by itself
                 await self._client.emit("heartbeat", {})
 
-    async def _connected(self) -> None:
-        """Join beside the client's own reading: it waits for this handler to return."""
-        self._leave()
-        self._joining = asyncio.create_task(self._join())
+    async def _enter(self) -> socketio.AsyncClient:
+        """Open a new connection and join; a connection that cannot join is closed again."""
+        client = socketio.AsyncClient(reconnection=False, handle_sigint=False)
+        client.on("disconnect", partial(self._lost, client))
+        client.on("events", self._heard)
+        try:
+            await client.connect(
+                self.worker.url,
+                headers=FORWARDED,
+                auth=self._auth,
+                transports=["websocket"],
+                socketio_path=SOCKET_PATH,
+                wait_timeout=ANSWER_S,
+            )
+            await client.call("user-join", {"auth": self._auth}, timeout=ANSWER_S)
+        except BaseException:
+            await close_quietly(client.shutdown())
+            raise
+        self._client = client
+        self._record("opened", "")
+        return client
 
-    async def _join(self) -> None:
-        """Join until the worker acknowledges: while Redis is away a join may fail."""
-        while True:
-            try:
-                auth = {"auth": {"token": self._token}}
-                await self._client.call("user-join", auth, timeout=JOIN_ANSWER_S)
-            except Exception:  # not acknowledged: try again, or be cancelled by the loss
-                await asyncio.sleep(JOIN_AGAIN_S)
-                continue
-            self._record("opened", "")
-            self.ready.set()
-            return
+    async def _lost(self, client: socketio.AsyncClient, reason: str = "") -> None:
+        """Record the loss, and come back at once and for as long as it takes."""
+        if client is self._client:
+            self._client = None
+            self._record("lost", reason)
+            self._returning = asyncio.create_task(self._return(client))
 
-    def _leave(self) -> None:
-        if self._joining is not None:
-            self._joining.cancel()
-
-    async def _lost(self, reason: str = "") -> None:
-        self._leave()
-        self._record("lost", reason)
+    async def _return(self, lost: socketio.AsyncClient) -> None:
+        await close_quietly(lost.shutdown())
+        async for _ in ticks(AGAIN_S):
+            with contextlib.suppress(Exception):  # refused, timed out, closed meanwhile
+                await self._enter()
+                return
 
     def _record(self, event: str, reason: str) -> None:
         self._writer.record("socket", socket=self.name, event=event, reason=reason)

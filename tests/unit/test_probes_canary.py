@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from harness.probes.canary import next_due
@@ -26,7 +28,7 @@ def test_inside_focus_canaries_keep_the_rate() -> None:
     """Exactly rate times seconds, evenly, none twice."""
     inside = posts(9.0, 20.0)
     assert len(inside) == 40
-    gaps = [later - earlier for earlier, later in zip(inside, inside[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(inside)]
     assert gaps == pytest.approx([0.25] * 39)
 
 

@@ -1,1 +1,1 @@
-"""Locust users over HTTP and Socket.IO, in subprocesses of their own."""
+"""The load: real Locust users and an open-loop timetable, in processes of their own."""

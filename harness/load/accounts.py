@@ -1,0 +1,63 @@
+"""Accounts and tokens of a run: made by prepare, read by load processes and probes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import orjson
+
+
+@dataclass
+class Account:
+    """One account with one token of it. `cookie` is the session cookie once a worker set one."""
+
+    name: str  # u17, canary, admin, spare-3: the account's name in the history
+    email: str
+    password: str
+    address: str  # its X-Forwarded-For
+    id: str = ""
+    token: str = ""
+    token_name: str = ""  # the token's short name in the history
+    cookie: str = ""
+
+    def headers(self) -> dict[str, str]:
+        """Return what a browser of this account sends with every request."""
+        headers = {"X-Forwarded-For": self.address}
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
+        if self.cookie:
+            headers["Cookie"] = self.cookie
+        return headers
+
+
+@dataclass
+class Accounts:
+    """Everything that prepare made. `spare[k]` holds the token of sign-out step k."""
+
+    admin: Account
+    canary: Account
+    users: list[Account] = field(default_factory=list)
+    spare: list[Account] = field(default_factory=list)
+    model: str = ""
+
+    def write(self, path: Path) -> None:
+        """Write the accounts file."""
+        fields = asdict(self)
+        for entry in fields["spare"]:
+            entry["account"] = entry["name"]
+        path.write_bytes(orjson.dumps(fields, option=orjson.OPT_INDENT_2))
+
+    @classmethod
+    def read(cls, path: Path) -> Accounts:
+        """Read the accounts file."""
+        raw = orjson.loads(path.read_bytes())
+        for entry in raw["spare"]:
+            entry.pop("account")
+        return cls(
+            admin=Account(**raw["admin"]),
+            canary=Account(**raw["canary"]),
+            users=[Account(**entry) for entry in raw["users"]],
+            spare=[Account(**entry) for entry in raw["spare"]],
+            model=raw["model"],
+        )

@@ -1,0 +1,97 @@
+"""What all parts of one load process share."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from gevent.event import Event
+
+from harness.clock import RunClock
+from harness.deploy.folder import RunFolder
+from harness.history.writer import HistoryWriter
+from harness.load.accounts import Accounts
+from harness.load.setup import LoadSetup
+from harness.load.streams import Streams
+from harness.plan import Choices, Plan, load_seconds
+from harness.scenario import Scenario
+
+
+@dataclass
+class Counters:
+    """Counts for the status file; `late` holds the seconds by which steps began late."""
+
+    ops: int = 0
+    errors: int = 0
+    sockets: int = 0
+    users: int = 0
+    shed: int = 0
+    late: deque[float] = field(default_factory=lambda: deque(maxlen=100_000))
+
+
+class LoadContext:
+    """Plan, accounts, history and clock of one load process, and which users are its own."""
+
+    def __init__(self, run: RunFolder, number: int, of: int) -> None:
+        self.run = run
+        self.number = number
+        self.setup = LoadSetup.read(run)
+        self.plan = Plan.from_json(run.plan.read_bytes())
+        self.scenario = Scenario.model_validate(self.plan.scenario)
+        self.accounts = Accounts.read(run.accounts)
+        self.clock = RunClock(self.setup.base)
+        self.writer = HistoryWriter(run.history, f"load-{number}", self.clock)
+        self.counters = Counters()
+        self.streams = Streams()
+        self.users = own_users(len(self.accounts.users), number, of)
+        self.length = load_seconds(self.scenario)
+        self.t0 = 0.0
+        self.started = Event()
+        self.broken: list[str] = []  # errors of the load itself: they void its evidence
+
+    @property
+    def workers(self) -> int:
+        """Return how many workers there are."""
+        return len(self.setup.urls)
+
+    @property
+    def stream_seconds(self) -> float:
+        """Return how long an unstopped chat streams."""
+        chats = self.scenario.load.chats
+        return chats.tokens / chats.tokens_per_s
+
+    def choices(self, name: str | int) -> Choices:
+        """Return the random stream of a user or a step of the plan."""
+        return Choices(self.plan.seed, name)
+
+    def over(self) -> bool:
+        """Tell whether the load's time has passed: nobody starts anything new."""
+        return self.clock.now() >= self.t0 + self.length
+
+    def home(self, user: int) -> int:
+        """Return the worker that holds the user's socket."""
+        return user % self.workers
+
+    def other_worker(self, choices: Choices, *but: int) -> int:
+        """Return a worker that is none of `but`, as far as there are that many."""
+        allowed = [w for w in range(self.workers) if w not in but]
+        return pick(choices, allowed or [w for w in range(self.workers) if w != but[-1]] or [0])
+
+    def note(self, text: str, level: str = "info") -> None:
+        """Record something that a reader of the log should see."""
+        self.writer.record("note", level=level, text=f"load-{self.number}: {text}")
+
+    def fault(self, text: str) -> None:
+        """Record an error of the load itself: the process will exit with status 1."""
+        self.broken.append(text)
+        self.note(text, level="error")
+
+
+def own_users(total: int, number: int, of: int) -> range:
+    """Return the global numbers of the users of process `number`: consecutive, near equal."""
+    return range(total * number // of, total * (number + 1) // of)
+
+
+def pick(choices: Choices, options: list[int]) -> int:
+    """Return one of the options; consumes one choice."""
+    return options[choices.below(len(options))]

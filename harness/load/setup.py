@@ -1,0 +1,57 @@
+"""What a load process needs to know besides the plan and the accounts: data/load.json."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import orjson
+
+from harness.deploy.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class LoadSetup:
+    """The workers' URLs in order of their numbers, the target's capabilities, the run's base."""
+
+    urls: tuple[str, ...]
+    capabilities: frozenset[str]
+    base: float  # CLOCK_MONOTONIC reading that the run's times count from
+
+    def write(self, run: RunFolder) -> None:
+        """Write the file."""
+        fields = asdict(self) | {"capabilities": sorted(self.capabilities)}
+        setup_path(run).write_bytes(orjson.dumps(fields))
+
+    @classmethod
+    def read(cls, run: RunFolder) -> LoadSetup:
+        """Read the file."""
+        raw = orjson.loads(setup_path(run).read_bytes())
+        return cls(tuple(raw["urls"]), frozenset(raw["capabilities"]), raw["base"])
+
+
+def setup_path(run: RunFolder) -> Path:
+    """Return the set-up file."""
+    return run.data / "load.json"
+
+
+def start_path(run: RunFolder) -> Path:
+    """Return the file whose appearance starts the load; holds t0 in run seconds."""
+    return run.data / "start.json"
+
+
+def ready_path(run: RunFolder, number: int) -> Path:
+    """Return the file that load process `number` makes when all its sockets are connected."""
+    return run.data / f"load-{number}.ready"
+
+
+def status_path(run: RunFolder, number: int) -> Path:
+    """Return the file that load process `number` rewrites every half second."""
+    return run.data / f"load-{number}.status.json"
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees all of it or none."""
+    partial = path.with_suffix(path.suffix + ".part")
+    partial.write_bytes(data)
+    partial.replace(path)

@@ -47,6 +47,8 @@ def cli() -> None:
 @click.option("--users", type=click.IntRange(min=1), help="Number of users (load.users).")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Change any key.")
 @click.option("--target-command", metavar="CMD", help="Starts a worker instead of the runtime.")
+@click.option("--target", default="runtime", show_default=True, help="System under test.")
+@click.option("--subnet", metavar="127.X.Y", help="Use this subnet instead of the first free one.")
 @click.option("--keep-data", is_flag=True, help="Keep Redis and database files.")
 @click.option("--plan-only", is_flag=True, help="Print the plan as JSON and stop.")
 @click.option("--quiet", is_flag=True, help="Say only the end.")
@@ -59,6 +61,18 @@ def run(scenarios: tuple[str, ...], plan_only: bool, quiet: bool, **choices: Any
     if plan_only:
         return commands.print_plans(scenarios, options)
     return commands.run_scenarios(scenarios, options, quiet)
+
+
+@cli.command()
+@click.argument("scenarios", nargs=-1, metavar="[SCENARIO…]")
+@click.option("--times", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option("--keep-data", is_flag=True, help="Keep Redis and database files.")
+@REPORTS
+def repeat(scenarios: tuple[str, ...], times: int, **choices: Any) -> int:
+    """Run scenarios (else all) until each passed so often in a row; counts in repeat.jsonl."""
+    from harness import commands
+
+    return commands.repeat(scenarios, times, commands.options(**choices))
 
 
 @cli.command("list")

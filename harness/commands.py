@@ -48,16 +48,15 @@ def run_scenarios(names: tuple[str, ...], chosen: RunOptions, quiet: bool = Fals
     """
     paths = [find_scenario(name) for name in names]
     scenarios = [load_with_options(path, chosen) for path in paths]
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    _end_on_sigterm()
     console = _console()
     results = []
     for path, scenario in zip(paths, scenarios, strict=True):
-        result = _run_one(path, scenario.name, chosen, quiet)
-        results.append((scenario.name, result))
-        _print_result(console, scenario.name, result)
+        results.append(_run_one(path, scenario.name, chosen, quiet))
+        _print_result(console, results[-1])
     if len(results) > 1:
         _print_totals(console, results)
-    return worst_exit(result.exit_code for _, result in results if not result.skipped)
+    return worst_exit(result.exit_code for result in results if not result.skipped)
 
 
 def _run_one(path: Path, name: str, chosen: RunOptions, quiet: bool) -> RunResult:
@@ -68,28 +67,46 @@ def _run_one(path: Path, name: str, chosen: RunOptions, quiet: bool) -> RunResul
         with Silent() if quiet else Progress(name) as progress:
             return asyncio.run(run_scenario(path, chosen, progress))
     except MissingPart as error:
-        return RunResult(None, None, str(error), ExitCode.MISSING_PART)
+        return RunResult.skip(name, str(error))
 
 
-def _print_result(console: Console, name: str, result: RunResult) -> None:
+def _print_result(console: Console, result: RunResult) -> None:
     from harness.report.console import print_judgement
 
     if result.skipped:
-        console.print(f"SKIPPED {name}: {result.skipped}", markup=False, soft_wrap=True)
+        console.print(f"SKIPPED {result.scenario}: {result.skipped}", markup=False, soft_wrap=True)
     elif result.judgement is not None:
         report = result.run.root / "report.html" if result.run else None
-        print_judgement(console, name, result.judgement, report)
+        print_judgement(console, result.scenario, result.judgement, report)
 
 
-def _print_totals(console: Console, results: list[tuple[str, RunResult]]) -> None:
+def _print_totals(console: Console, results: list[RunResult]) -> None:
     console.print()
-    for name, result in results:
+    for result in results:
         if result.skipped:
             said = f"skipped: {result.skipped}"
         else:
             verdict = result.judgement.verdict if result.judgement else "no verdict"
             said = f"{verdict}, exit code {int(result.exit_code)}"
-        console.print(f"{name:32} {said}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{result.scenario:32} {said}", markup=False, highlight=False, soft_wrap=True)
+
+
+def repeat(names: tuple[str, ...], times: int, chosen: RunOptions) -> int:
+    """Run scenarios (else all) until each passed `times` in a row; 1 as soon as one does not."""
+    from harness.progress import Progress
+    from harness.repeat import repeat as run_repeatedly
+
+    paths = [find_scenario(name) for name in names] or list(scenario_files().values())
+    _end_on_sigterm()
+    chosen.reports.mkdir(parents=True, exist_ok=True)
+    with Progress("repeat") as progress:
+        done = asyncio.run(run_repeatedly(paths, times, chosen, progress))
+    return ExitCode.AS_EXPECTED if done else ExitCode.NOT_AS_EXPECTED
+
+
+def _end_on_sigterm() -> None:
+    """Treat SIGTERM like Ctrl-C, so that a run cancelled by CI cleans up as well."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def list_scenarios() -> int:

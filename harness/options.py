@@ -32,7 +32,9 @@ class RunOptions:
     seed: int = field(default_factory=fresh_seed)
     workers: int | None = None
     users: int | None = None
+    target: str = "runtime"
     target_command: str | None = None
+    subnet: str | None = None
     reports: Path = Path("reports")
     keep_data: bool = False
     overrides: dict[str, Any] = field(default_factory=dict)
@@ -47,6 +49,10 @@ class RunOptions:
             changes["load.users"] = self.users
         return changes
 
+    def apply(self, scenario: Scenario) -> Scenario:
+        """Return the scenario with every change made; raise UserError naming the key."""
+        return changed(scenario, self.changes)
+
     def command_line(self, scenario: str) -> str:
         """Return the command that runs `scenario` again with the same choices."""
         import shlex
@@ -56,6 +62,8 @@ class RunOptions:
             text = yaml.safe_dump(value, default_flow_style=True, width=10_000)
             text = text.removesuffix("...\n").strip()  # yaml's end mark after a bare value
             words += ["--set", f"{key}={text}"]
+        if self.target != "runtime":
+            words += ["--target", self.target]
         if self.target_command:
             words += ["--target-command", self.target_command]
         return shlex.join(words)
@@ -65,10 +73,16 @@ class RunOptions:
 class RunResult:
     """How one scenario ended. `judgement` is None when it was skipped; `skipped` says why."""
 
+    scenario: str
     run: RunFolder | None
     judgement: Judgement | None
     skipped: str | None
     exit_code: ExitCode
+
+    @classmethod
+    def skip(cls, scenario: str, reason: str) -> RunResult:
+        """Return the result of a scenario that could not run because a part is missing."""
+        return cls(scenario, None, None, reason, ExitCode.MISSING_PART)
 
 
 def parse_overrides(pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -89,7 +103,7 @@ def load_with_options(path: Path, options: RunOptions) -> Scenario:
     """Read a scenario file and apply the options' changes; raise UserError as the file would."""
     from harness.scenario import load_scenario
 
-    return changed(load_scenario(path), options.changes)
+    return options.apply(load_scenario(path))
 
 
 def changed(scenario: Scenario, changes: dict[str, Any]) -> Scenario:

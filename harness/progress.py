@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 FACTS_EVERY_S = 5.0
-# Shown first and in this order; any other fact follows.
-KNOWN_FACTS = ("users", "ops", "ops_per_s", "errors", "fault")
+KNOWN_FACTS = ("users", "ops", "ops_per_s", "errors", "fault")  # others follow
+_NO_LOAD = ("plan", "deploy", "collect", "teardown", "judge", "report")
 _WORDS = {"ops_per_s": "ops/s"}
 
 
 def _spoken(key: str, value: Any) -> str:
+    if key == "fault":
+        return f"fault: {value}"
     number = f"{value:,.0f}" if isinstance(value, float) else str(value)
     return f"{number} {_WORDS.get(key, key.replace('_', ' '))}"
 
@@ -49,7 +51,8 @@ class Progress:
     def phase(self, name: str) -> None:
         """Enter a phase: plan, deploy, prepare, warmup, load, quiesce, collect, teardown."""
         self._phase = name
-        self._facts.pop("fault", None)
+        if name in _NO_LOAD:
+            self._facts, self._ops_at = {}, None
         self._said_at = self._clock.now()
         self._say(f"phase {name}")
 
@@ -61,7 +64,7 @@ class Progress:
         self._facts = {key: value for key, value in self._facts.items() if value is not None}
         after = self._facts.get("fault")
         if after != before:
-            self._say(f"fault {after}" if after else f"fault over: {before}")
+            self._say(f"fault: {after}" if after else f"fault over: {before}")
         if self._clock.now() - self._said_at >= FACTS_EVERY_S:
             self._said_at = self._clock.now()
             self._say(self.facts)
@@ -79,12 +82,11 @@ class Progress:
     @property
     def facts(self) -> str:
         """Return the current facts as words."""
+        return ", ".join(_spoken(key, self._facts[key]) for key in self._ordered())
+
+    def _ordered(self) -> list[str]:
         order = {key: place for place, key in enumerate(KNOWN_FACTS)}
-        keys = sorted(self._facts, key=lambda key: order.get(key, len(order)))
-        return ", ".join(
-            f"fault: {self._facts[key]}" if key == "fault" else _spoken(key, self._facts[key])
-            for key in keys
-        )
+        return sorted(self._facts, key=lambda key: order.get(key, len(order)))
 
     def __enter__(self) -> Self:
         return self
@@ -102,13 +104,9 @@ class Progress:
 
         line = Text.assemble((f"{self.title} ", "bold"), (f"{self._phase} ", "cyan"))
         line.append(f"{self._clock.now():5.1f} s  ", "dim")
-        for key in sorted(self._facts, key=lambda key: key == "fault"):
-            value = self._facts[key]
-            bad = key == "fault" or (key == "errors" and value)
-            line.append(
-                f" {_spoken(key, value)} " if key != "fault" else f" ⚡ {value} ",
-                "bold yellow" if bad else "",
-            )
+        for key in self._ordered():
+            bad = key == "fault" or (key == "errors" and self._facts[key])
+            line.append(f" {_spoken(key, self._facts[key])} ", "bold yellow" if bad else "")
         line.no_wrap, line.overflow = True, "ellipsis"
         return line
 

@@ -64,7 +64,7 @@ def _lanes(axis: Axis, series: Series, judgement: Judgement) -> list[Lane]:
         stack.append(lanes.role_lane(axis, series.roles))
     stack += [lanes.load_lane(axis, series), lanes.latency_lane(axis, series)]
     stack.append(lanes.error_lane(axis, series))
-    stack.append(lanes.deaf_lane(axis, series))
+    stack.append(lanes.deaf_lane(axis, series, bounds.get("deaf_time_s")))
     if connections := series.workers.get("connections"):
         stack.append(lanes.value_lane(axis, "Redis connections", "per worker", connections))
     stall_bound = bounds.get("loop_stall_ms")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.report import chart
 from harness.report.saved import SavedRun
-from harness.report.series import Operation, Series
+from harness.report.series import Mark, Operation, Series
 from harness.report.words import (
     ICONS,
     brief,
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 MOST_EVENTS = 40
 MOST_NOTES = 30
 HERE = Path(__file__).parent
-# One sentence per file; logs and history files are told by their folder.
 FILES = {
     "plan.json": "What was decided before the run: scenario, seed, fault times, arrival timetable.",
     "run.json": "What ran: topology, workers, target, versions, phases.",
@@ -40,16 +39,17 @@ FILES = {
     "summary.md": "The verdict in a few lines, for a CI job's page.",
 }
 FOLDERS = {
-    "history": "Append-only records of one process; `harness check` judges them again.",
-    "logs": "Standard output and error of one process.",
+    "history": "The record of the run, one append-only file per writing process; "
+    "`harness check` judges it again.",
+    "logs": "What each process of the run printed.",
 }
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file of the run, with one sentence."""
+    """One sentence about files of the run: (path, name to show) each, and their size."""
 
-    path: str
+    files: list[tuple[str, str]]
     words: str
     size: str
 
@@ -74,8 +74,9 @@ def render(saved: SavedRun, judgement: Judgement, series: Series) -> str:
         headline=headline(judgement),
         broken=[f for f in findings if f["status"] == "fail"][:4],
         story=saved.story,
-        events=series.story[:MOST_EVENTS],
-        events_left_out=max(0, len(series.story) - MOST_EVENTS),
+        events=(events := _events(series, judgement))[:MOST_EVENTS],
+        events_left_out=max(0, len(events) - MOST_EVENTS),
+        has_faults=bool(series.faults),
         facts=_facts(saved, series),
         rerun=saved.rerun,
         findings=findings,
@@ -151,6 +152,25 @@ def _operation(entry: Operation | dict[str, Any], origin: float) -> dict[str, An
     return {**empty, "order": t, "op": name, "sent": f"{t:.3f} s", "args": words}
 
 
+def _events(series: Series, judgement: Judgement) -> list[Mark]:
+    """Return what happened in order: faults, switches, and the first example of what broke."""
+    broken = [
+        Mark(
+            finding.examples[0].t - series.origin,
+            f"{finding.name}: {finding.examples[0].text}",
+            "error",
+        )
+        for finding in judgement.findings
+        if status(finding) == "fail" and finding.examples
+    ]
+    load = [
+        Mark(phase.start, f"{phase.label} begins")
+        for phase in series.phases
+        if phase.kind in ("warmup", "load", "quiesce")
+    ]
+    return sorted([*series.story, *broken, *load], key=lambda mark: mark.t)
+
+
 def _facts(saved: SavedRun, series: Series) -> list[tuple[str, str]]:
     shown = {
         "seed": saved.seed,
@@ -178,14 +198,20 @@ def _operations(series: Series) -> list[tuple[str, str, str, str]]:
 
 
 def artifacts(root: Path) -> list[Artifact]:
-    """Return the files that the run left, each with one sentence."""
+    """Return what the run left: a sentence per file, and one per folder of many files."""
     found = []
-    for path in sorted(root.rglob("*")):
-        name = path.relative_to(root).as_posix()
-        words = FILES.get(name) or FOLDERS.get(name.partition("/")[0])
-        if words and path.is_file():
-            found.append(Artifact(name, words, _size(path.stat().st_size)))
-    return sorted(found, key=lambda file: ("/" in file.path, file.path))
+    for name, words in FILES.items():
+        if (root / name).is_file():
+            found.append(_artifact(root, [root / name], words))
+    for name, words in FOLDERS.items():
+        if paths := sorted((root / name).glob("*")):
+            found.append(_artifact(root, paths, words))
+    return found
+
+
+def _artifact(root: Path, paths: list[Path], words: str) -> Artifact:
+    files = [(path.relative_to(root).as_posix(), path.name) for path in paths]
+    return Artifact(files, words, _size(sum(path.stat().st_size for path in paths)))
 
 
 def _size(size: int) -> str:

@@ -245,7 +245,7 @@ def error_lane(axis: Axis, series: Series) -> Lane:
                 strength = 1 + int(3 * count / most)
                 drawn += bar(x, 3, axis.cell_width, ROW - 6, f"{outcome} heat{min(strength, 4)}")
                 spoken[index][code] += count
-        rows.append(Row(f"{code} ({counts.total()})", drawn))
+        rows.append(Row(f"{code}, {outcome} ({counts.total()})", drawn))
     body, height = _rows(rows, "errors")
     if not rows:
         body = label(LEFT + 4, 14, "none", "capped")
@@ -253,22 +253,18 @@ def error_lane(axis: Axis, series: Series) -> Lane:
     return Lane("Errors", "by kind", height, body, values)
 
 
-def deaf_lane(axis: Axis, series: Series) -> Lane:
-    """Draw, per worker, when canaries of some worker came late (over 0.5 s) or never."""
-    rows = []
-    for worker, bars in sorted(series.deaf.items()):
-        drawn = ""
-        for stretch in bars:
-            end = stretch.end or axis.end
-            x, width = axis.x(stretch.start), axis.x(end) - axis.x(stretch.start)
-            hint = f"worker {worker} did not hear {stretch.label} for {end - stretch.start:.2f} s"
-            drawn += bar(x, 3, width, ROW - 6, "fail", hint)
-            inside = width > 46
-            said = f"{end - stretch.start:.1f} s"
-            drawn += label(
-                x + (5 if inside else width + 4), 14, said, "on-bar" if inside else "tick"
-            )
-        rows.append(Row(f"worker {worker}", drawn))
+def deaf_lane(axis: Axis, series: Series, bound: float | None = None) -> Lane:
+    """Draw, per worker, when canaries of some worker came late (over 0.5 s) or never.
+
+    Within the bound after a switch it is amber, beyond it the colour of failure.
+    """
+    rows = [
+        Row(
+            f"worker {worker}",
+            "".join(_deaf_bar(axis, worker, b, _deaf_class(b, series, bound)) for b in bars),
+        )
+        for worker, bars in sorted(series.deaf.items())
+    ]
     body, height = _rows(rows, "workers")
     values = _at(
         axis,
@@ -278,6 +274,24 @@ def deaf_lane(axis: Axis, series: Series) -> Lane:
         },
     )
     return Lane("Deaf time", "canaries late or lost", height, body, values)
+
+
+def _deaf_bar(axis: Axis, worker: int, stretch: Bar, class_: str) -> str:
+    end = stretch.end or axis.end
+    x, width = axis.x(stretch.start), axis.x(end) - axis.x(stretch.start)
+    seconds = f"{end - stretch.start:.1f} s"
+    hint = f"worker {worker} did not hear {stretch.label} for {seconds}"
+    drawn = bar(x, 3, width, ROW - 6, class_, hint)
+    if width > 46:
+        return drawn + label(x + 5, 14, seconds, f"on-bar on-{class_}")
+    return drawn + label(x + width + 4, 14, seconds, "tick")
+
+
+def _deaf_class(stretch: Bar, series: Series, bound: float | None) -> str:
+    end = stretch.end or series.end
+    counted_from = [mark.t for mark in series.switches if stretch.start <= mark.t <= end]
+    late = end - max([stretch.start, *counted_from])
+    return "info" if bound is not None and late <= bound else "fail"
 
 
 def value_lane(

@@ -137,6 +137,7 @@ class SeriesFold:
             "phase": self._phase,
             "focus": self._focus,
             "note": self._note,
+            "exit": self._exit,
             **dict.fromkeys(COMPLETIONS, self._complete),
         }
 
@@ -200,7 +201,7 @@ class SeriesFold:
             bar = Bar(t, None, _fault_label(record), record.get("kind", ""))
             self._fault_bars[identity] = bar
             self.series.faults.append(bar)
-        evidence = str(record.get("evidence") or "")
+        evidence = str(record.get("evidence") or record.get("text") or "")
         if event == "heal" or (event == "confirm_heal" and bar.end is None):
             bar.end = t
         if evidence:
@@ -245,6 +246,12 @@ class SeriesFold:
             self.series.focus.append(Bar(t, None, "focus load"))
         elif self.series.focus:
             self.series.focus[-1].end = t
+
+    def _exit(self, t: float, record: Record) -> None:
+        """Tell of a process that ended although nothing asked it to."""
+        if not record.get("expected", False):
+            said = f"{record.get('name', 'a process')} ended by itself: {record.get('status')}"
+            self.series.story.append(Mark(t, said, "error"))
 
     def _note(self, t: float, record: Record) -> None:
         if len(self.series.notes) < MAX_DRAWN:

@@ -1,0 +1,264 @@
+"""A synthetic run for the report's tests: a Sentinel failover with a planted violation.
+
+Worker 2 goes deaf at the kill and hears again 12 s later; one acknowledged stop stops nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+
+import orjson
+from harness.checks.judge import Judgement
+
+from harness.checks.base import Example, Facts, FaultFact, Finding, Window
+from harness.clock import RunClock
+from harness.deploy.folder import RunFolder
+from harness.history.writer import HistoryWriter
+from harness.plan import make_plan
+from harness.scenario import Scenario
+from harness.verdict import Verdict
+
+ORIGIN = 5.0  # load second 0 in run time
+KILL, SWITCH, HEAL, END = 8.0, 9.62, 15.0, 26.0
+DEAF_UNTIL = 20.1
+
+
+def scenario(**changes: object) -> Scenario:
+    """Return the scenario of the synthetic run."""
+    base = {
+        "name": "sentinel-primary-crash",
+        "story": "The Redis primary dies while people chat. Were it to fail, stop buttons would "
+        "stop nothing and one worker's users would see no answers until they reload.",
+        "topology": "sentinel",
+        "faults": [{"at": 6, "kind": "kill", "target": "primary", "for_s": 7}],
+        "duration_s": 24,
+    }
+    return Scenario.model_validate({**base, **changes})
+
+
+def write_run(root: Path, planted: bool = True) -> RunFolder:
+    """Write plan, run.json, history and a log; with `planted`, the violation is in the history."""
+    run = RunFolder.create(root)
+    run.plan.write_bytes(make_plan(scenario(), 7).to_json())
+    about = {
+        "scenario": "sentinel-primary-crash",
+        "seed": 7,
+        "topology": "sentinel",
+        "workers": 3,
+        "target": "runtime",
+        "versions": {"redis": "7.0.15", "python": "3.11.7"},
+    }
+    (run.root / "run.json").write_bytes(orjson.dumps(about))
+    (run.logs / "w0.log").write_text("started\n")
+    clock = RunClock()
+    _conductor(HistoryWriter(run.history, "harness", clock))
+    _users(HistoryWriter(run.history, "load-0", clock), planted)
+    _probes(HistoryWriter(run.history, "probes", clock), planted)
+    return run
+
+
+def _conductor(out: HistoryWriter) -> None:
+    for t, name in (
+        (-5, "deploy"),
+        (-1, "prepare"),
+        (0, "warmup"),
+        (2, "load"),
+        (END, "quiesce"),
+        (END + 2, "collect"),
+        (END + 2.5, "teardown"),
+    ):
+        out.record("phase", ORIGIN + t, name=name)
+    out.record("focus", ORIGIN + 6, event="begin")
+    fault = {
+        "id": "f0",
+        "kind": "kill",
+        "name": "",
+        "target": "primary",
+        "nodes": ["redis-0"],
+        "workers": [],
+    }
+    out.record("fault", ORIGIN + KILL, event="inject", **fault)
+    out.record(
+        "fault", ORIGIN + KILL + 0.01, event="confirm", evidence="process 4711 was killed", **fault
+    )
+    out.record(
+        "switch", ORIGIN + SWITCH, node="redis-1", observer="sentinel-0", why="+switch-master"
+    )
+    out.record("fault", ORIGIN + HEAL, event="heal", **fault)
+    out.record("fault", ORIGIN + HEAL + 0.4, event="confirm_heal", evidence="answers PING", **fault)
+    out.record("focus", ORIGIN + 25, event="end")
+    for t, node, role in (
+        (-3, "redis-0", "master"),
+        (-3, "redis-1", "slave"),
+        (-3, "redis-2", "slave"),
+        (KILL, "redis-0", "down"),
+        (SWITCH, "redis-1", "master"),
+        (HEAL + 0.4, "redis-0", "slave"),
+    ):
+        out.record("role", ORIGIN + t, node=node, role=role)
+    out.record("note", ORIGIN + 1, text="<script>alert(1)</script>", level="warning")
+    out.close()
+
+
+def _users(out: HistoryWriter, planted: bool) -> None:
+    rng = random.Random(1)
+    ops = ("me", "me", "me", "chat_start", "list_tasks", "session_read", "stop", "sign_out")
+    t = 0.0
+    while t < END:
+        t += rng.expovariate(60)
+        op = rng.choice(ops)
+        op = "me" if op in ("stop", "sign_out") and not 6 < t < 25 else op
+        identity = f"load-0-{int(t * 1e6)}"
+        out.record("invoke", ORIGIN + t, id=identity, op=op, worker=rng.randrange(3), user=3)
+        took = rng.lognormvariate(math.log(0.006), 0.6)
+        down = KILL < t < SWITCH + 0.3
+        outcome = rng.choice(("ok", "info", "fail", "fail")) if down else "ok"
+        took = took + rng.random() * 0.9 if down else took
+        error = {"error": rng.choice(("http_503", "timeout"))} if outcome != "ok" else {}
+        out.record(outcome, ORIGIN + t + took, id=identity, op=op, **error)
+    if planted:
+        out.record(
+            "invoke",
+            ORIGIN + 9.0,
+            id="planted-stop",
+            op="stop",
+            worker=1,
+            stream="s77",
+            by="task",
+            outlives=True,
+        )
+        out.record("ok", ORIGIN + 9.2, id="planted-stop", op="stop", state="requested")
+    out.close()
+
+
+def _probes(out: HistoryWriter, planted: bool) -> None:
+    step = 0.25
+    for n in range(int(END / step)):
+        t = n * step
+        for origin in range(3):
+            out.record(
+                "invoke",
+                ORIGIN + t,
+                id=f"p{origin}-{n}",
+                op="event_post",
+                n=n,
+                origin=origin,
+                worker=origin,
+            )
+            out.record("ok", ORIGIN + t + 0.004, id=f"p{origin}-{n}", op="event_post")
+            for at in range(3):
+                lost = planted and at == 2 and KILL < t < DEAF_UNTIL
+                late = SWITCH + 0.4 if KILL < t < SWITCH else t + 0.003
+                if not lost:
+                    out.record(
+                        "canary",
+                        ORIGIN + late,
+                        event="heard",
+                        origin=origin,
+                        at=at,
+                        n=n,
+                        sent=ORIGIN + t,
+                    )
+        for worker in range(3):
+            leak = 4 if worker == 2 and t > SWITCH and planted else 0
+            down = 9 if KILL < t < SWITCH else 0
+            out.record(
+                "sample",
+                ORIGIN + t,
+                probe="worker",
+                worker=worker,
+                connections=12 + worker + leak - down,
+                rss=9e7,
+                fds=40,
+                threads=4,
+                cpu=0.2,
+            )
+            if n % 2 == 0:
+                stall = 310 if planted and worker == 2 and abs(t - SWITCH) < 0.3 else 4 + worker
+                out.record("stall", ORIGIN + t, worker=worker, ms=stall, raw_ms=stall + 1)
+    out.close()
+
+
+def judgement(planted: bool = True, expected: Verdict = Verdict.PASS) -> Judgement:
+    """Return what the checks say of the synthetic run."""
+    facts = Facts(
+        bounds={"loop_stall_ms": 250, "deaf_time_s": 2},
+        enough={},
+        workers=3,
+        topology="sentinel",
+        load=Window(ORIGIN, ORIGIN + END),
+        faults=(
+            FaultFact(
+                "f0", "kill", "", "primary", Window(ORIGIN + KILL, ORIGIN + HEAL), True, True
+            ),
+        ),
+    )
+    findings = [
+        Finding(
+            "sign-outs-honoured",
+            "sessions",
+            "A signed-out token is refused by every worker.",
+            Verdict.PASS,
+            {"sign_outs": 96, "slowest_s": 0.031},
+            "1 s",
+        ),
+        Finding(
+            "deaf-time",
+            "delivery",
+            "Every worker hears every other within 2 s of the switch.",
+            Verdict.PASS,
+            {"longest_s": 0.4},
+            "2 s",
+        ),
+        Finding(
+            "stops-effective",
+            "tasks",
+            "An acknowledged stop closes the provider's stream.",
+            Verdict.PASS,
+            {"stops": 380, "lost": 0},
+            "2 s, 5 s after heal",
+        ),
+        Finding(
+            "connections-bounded",
+            "connections",
+            "Connections return to the baseline.",
+            Verdict.UNKNOWN if planted else Verdict.PASS,
+            {"over": 4},
+            "+2",
+            reason="no baseline sample before the fault" if planted else "",
+        ),
+        Finding(
+            "resync-hints",
+            "delivery",
+            "A gap that cannot be closed is told.",
+            Verdict.PASS,
+            applicable=False,
+        ),
+    ]
+    if planted:
+        findings[1].verdict, findings[1].quantities = Verdict.FAIL, {"longest_s": 12.08, "pairs": 3}
+        findings[1].reason = "worker 2 heard no canary for 12.1 s (bound 2 s)"
+        findings[1].examples = [
+            Example("worker 2 did not hear worker 0", ORIGIN + 8.25, ["p0-33", "p0-34"]),
+            Example("worker 2 did not hear worker 1", ORIGIN + 8.5, ["p1-34"]),
+        ]
+        findings[2].verdict, findings[2].quantities = Verdict.FAIL, {"stops": 380, "lost": 1}
+        findings[2].reason = "1 acknowledged stop stopped nothing"
+        findings[2].examples = [
+            Example(
+                "stream s77 ran on for 20 s after its stop | <b>was</b> acknowledged",
+                ORIGIN + 9.2,
+                ["planted-stop", "never-recorded"],
+            ),
+        ]
+    verdict = Verdict.FAIL if planted else Verdict.PASS
+    return Judgement(
+        verdict=verdict,
+        expected=expected,
+        outcome="as_expected" if verdict == expected else "not_as_expected",
+        findings=findings,
+        facts=facts,
+        statistics={"streams": 412, "canaries": 312},
+    )

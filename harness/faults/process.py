@@ -61,15 +61,21 @@ class Kill(ProcessFault):
 
     @property
     def loses_data(self) -> bool:
-        """Tell whether acknowledged data is gone by design: nobody else has a copy of it."""
-        if self.deployment.topology != "standalone" and not self._hits_every_node:
-            return False
-        kept: bool = self.spec["restart"] == "kept" and self.context.redis.persistence == "aof"
-        return not kept
+        """Tell whether acknowledged data is gone by design: nobody else can serve a copy of it.
 
-    @property
-    def _hits_every_node(self) -> bool:
-        return {node.name for node in self.deployment.nodes} <= set(self.target.nodes)
+        That is so for the only node, for all nodes at once, and for a primary that is back,
+        empty, before anybody could be promoted: its replicas then copy the emptiness.
+        """
+        redis = self.context.redis
+        if self.spec["restart"] == "kept" and redis.persistence == "aof":
+            return False
+        everybody = {node.name for node in self.deployment.nodes} <= set(self.target.nodes)
+        if everybody or self.deployment.topology == "standalone":
+            return True
+        cluster = self.deployment.topology == "cluster"
+        patience_ms = redis.node_timeout_ms if cluster else redis.down_after_ms
+        back_early = bool(self.spec["for_s"] * 1000 <= patience_ms)
+        return "primary" in self.spec["target"] and back_early
 
     async def inject(self) -> None:
         """Kill every node of the aim at once."""

@@ -43,7 +43,7 @@ async def answered(process: Process, url: str, deadline: float) -> None:
     timeout = aiohttp.ClientTimeout(total=TRY_S)
     async with aiohttp.ClientSession(timeout=timeout) as session:
 
-        async def state() -> str | None:
+        async def state() -> str:
             if process.exit_status is not None:
                 return "ended"
             async with session.get(url) as response:
@@ -52,10 +52,11 @@ async def answered(process: Process, url: str, deadline: float) -> None:
             return "ready"
 
         try:
-            if await wait_for(state, deadline, f"{process.name} at {url}") == "ready":
-                return
+            outcome: str = await wait_for(state, deadline, f"{process.name} at {url}")
         except WaitTimeout as error:
             raise UserError(f"{error}\n{log_tail(process.log)}") from error
+    if outcome == "ready":
+        return
     raise UserError(
         f"{process.name} ended at start with {_status(process.exit_status)}; expected it to "
         f"answer {url}. Mend what its log says and run again.\n{log_tail(process.log)}"

@@ -8,6 +8,7 @@ connection. Facts are (sentence, ms) with `{low}` and `{high}` for the times of 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,7 +47,7 @@ class Witness:
             return None
         if what == "answered":
             return witness
-        witness.close()
+        await witness.close()
         return None
 
     async def ping(self, deadline: float) -> Fact:
@@ -71,9 +72,11 @@ class Witness:
             return "reset", _since(started)
         return ("answered" if data else "closed"), _since(started)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Drop the connection."""
         self.writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await self.writer.wait_closed()
 
 
 def _since(started: float) -> float:
@@ -93,7 +96,7 @@ async def _new(link: Link, deadline: float) -> Fact:
     try:
         return await witness.ping(deadline)
     finally:
-        witness.close()
+        await witness.close()
 
 
 # mode → what an open connection and a new one may meet
@@ -135,7 +138,7 @@ async def after_heal(link: Link, witness: Witness | None) -> Fact | None:
     """Return the fact of a healed link, None when its node is down; raise LinkError."""
     late = await witness.answer(PONG_S) if witness and witness.waits else None
     if witness:
-        witness.close()
+        await witness.close()
     what, ms = await _new(link, PONG_S)
     if what != "answered":
         if not await _node_answers(link):
@@ -151,5 +154,5 @@ async def after_heal(link: Link, witness: Witness | None) -> Fact | None:
 async def _node_answers(link: Link) -> bool:
     """Tell whether the node answers directly: a dead node says nothing about its link."""
     if direct := await Witness.open(link.upstream):
-        direct.close()
+        await direct.close()
     return direct is not None

@@ -97,6 +97,13 @@ class Links:
         for link in links:
             self._modes.pop(link.name, None)
 
+    async def close(self) -> None:
+        """Drop the connections that evidence keeps open; the links stay as they are."""
+        for witness in self._witnesses.values():
+            await witness.close()
+        self._witnesses.clear()
+        self._control.close()
+
     async def evidence(self, links: Sequence[Link]) -> str:
         """Prove from outside, by PINGs over sockets of its own, what the links do now.
 
@@ -125,7 +132,7 @@ class Links:
         witnesses = await asyncio.gather(*(Witness.open(link.listen) for link in links))
         for link, witness in zip(links, witnesses, strict=True):
             if stale := self._witnesses.pop(link.name, None):
-                stale.close()
+                await stale.close()
             if witness:
                 self._witnesses[link.name] = witness
             self._modes[link.name] = (mode, least_ms)

@@ -45,10 +45,10 @@ class _Session(requests.Session):
         super().__init__()
         self.trust_env = False
 
-    def request(self, method: str | bytes, url: str | bytes, **options: Any) -> requests.Response:  # type: ignore[override]  # same call, fewer names
+    def request(self, method: str, url: str, *args: Any, **options: Any) -> requests.Response:  # type: ignore[override]  # same call, fewer names
         """Send one request with a deadline."""
         options.setdefault("timeout", ANSWER_S)
-        return super().request(method, url, **options)
+        return super().request(method, url, *args, **options)
 
 
 class Control:
@@ -60,6 +60,10 @@ class Control:
         self.host = host
         self.port = port
         self._session = _Session()
+
+    def close(self) -> None:
+        """Drop the kept connection."""
+        self._session.close()
 
     def call(self, work: Callable[[type[APIConsumer]], T]) -> T:
         """Run `work` with the library pointed at this server; blocks, so call it in a thread."""
@@ -100,13 +104,19 @@ async def start_toxiproxy(guardian: Guardian, deployment: Deployment) -> None:
 
 
 def _wait_ready(process: Process, host: str) -> None:
+    control = Control(host)
+
     def state() -> str | None:
         if process.exit_status is not None:
             return "died"
-        Control(host).call(lambda api: api.get("/version"))
+        control.call(lambda api: api.get("/version"))
         return "ready"
 
-    if wait_for_sync(state, READY_S, f"Toxiproxy on {host}:{PORT}") == "died":
+    try:
+        outcome = wait_for_sync(state, READY_S, f"Toxiproxy on {host}:{PORT}")
+    finally:
+        control.close()
+    if outcome == "died":
         raise UserError(
             f"Toxiproxy ended with status {process.exit_status} instead of listening on "
             f"{host}:{PORT}; is the address in use? Its log: {process.log}"

@@ -54,7 +54,7 @@ LINKS = _links()
 
 def _private(module: ModuleType, method: str, uses: set[str]) -> Callable[..., Any]:
     """Return `Connection.method`, after a look at whether it still works on `uses`."""
-    function = vars(getattr(module, "Connection", object)).get(method)
+    function: Any = vars(getattr(module, "Connection", object)).get(method)
     code = getattr(function, "__code__", None)
     if not isinstance(code, CodeType) or not uses <= set(code.co_names):
         version = getattr(sys.modules.get("redis"), "__version__", "?")
@@ -64,7 +64,8 @@ def _private(module: ModuleType, method: str, uses: set[str]) -> Callable[..., A
             "links. Use a redis-py that the harness is tested with, or adapt "
             "harness/network/dialhook/sitecustomize.py"
         )
-    return function  # type: ignore[no-any-return]  # has a code object
+    found: Callable[..., Any] = function
+    return found
 
 
 def patch_async(module: ModuleType) -> None:
@@ -79,7 +80,7 @@ def patch_async(module: ModuleType) -> None:
             arguments["host"], arguments["port"] = link
         return arguments
 
-    module.Connection._connection_arguments = _connection_arguments  # type: ignore[attr-defined]  # noqa: SLF001 - pinned by tests
+    module.Connection._connection_arguments = _connection_arguments  # noqa: SLF001 - pinned by tests
 
 
 def patch_sync(module: ModuleType) -> None:
@@ -97,7 +98,7 @@ def patch_sync(module: ModuleType) -> None:
         finally:
             self.host, self.port = announced
 
-    module.Connection._connect = _connect  # type: ignore[attr-defined]  # noqa: SLF001 - pinned by tests
+    module.Connection._connect = _connect  # noqa: SLF001 - pinned by tests
 
 
 # --- loop stalls ---------------------------------------------------------------------------
@@ -186,7 +187,7 @@ def patch_uvicorn(module: ModuleType) -> None:
         timer.start()
         await original(self, *args, **kwargs)
 
-    module.Server.serve = serve  # type: ignore[attr-defined]  # any module
+    module.Server.serve = serve
 
 
 # --- installation --------------------------------------------------------------------------
@@ -242,7 +243,7 @@ class PatchingFinder:
 
 def install() -> None:
     """Patch what is imported from now on, then run the sitecustomize that this one hides."""
-    sys.meta_path.insert(0, PatchingFinder(patches()))  # type: ignore[arg-type]  # duck-typed finder
+    sys.meta_path.insert(0, PatchingFinder(patches()))
     _chain()
 
 

@@ -47,8 +47,6 @@ def cli() -> None:
 @click.option("--users", type=click.IntRange(min=1), help="Number of users (load.users).")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Change any key.")
 @click.option("--target-command", metavar="CMD", help="Starts a worker instead of the runtime.")
-@click.option("--target", default="runtime", show_default=True, help="System under test.")
-@click.option("--subnet", metavar="127.X.Y", help="Use this subnet instead of the first free one.")
 @click.option("--keep-data", is_flag=True, help="Keep Redis and database files.")
 @click.option("--plan-only", is_flag=True, help="Print the plan as JSON and stop.")
 @click.option("--quiet", is_flag=True, help="Say only the end.")
@@ -142,7 +140,7 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return _say("interrupted; what was started has been ended", ExitCode.INTERRUPTED)
     except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment]  # its reader left
+        sys.stdout = None  # its reader left
         return ExitCode.AS_EXPECTED
     except Exception as error:  # the last line of defence
         return _say(_logged(error), ExitCode.UNKNOWN)

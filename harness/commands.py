@@ -52,11 +52,12 @@ def run_scenarios(names: tuple[str, ...], chosen: RunOptions, quiet: bool = Fals
     console = _console()
     results = []
     for path, scenario in zip(paths, scenarios, strict=True):
-        results.append(_run_one(path, scenario.name, chosen, quiet))
-        _print_result(console, results[-1])
+        result = _run_one(path, scenario.name, chosen, quiet)
+        results.append((scenario.name, result))
+        _print_result(console, scenario.name, result)
     if len(results) > 1:
         _print_totals(console, results)
-    return worst_exit(result.exit_code for result in results if not result.skipped)
+    return worst_exit(result.exit_code for _, result in results if not result.skipped)
 
 
 def _run_one(path: Path, name: str, chosen: RunOptions, quiet: bool) -> RunResult:
@@ -67,28 +68,28 @@ def _run_one(path: Path, name: str, chosen: RunOptions, quiet: bool) -> RunResul
         with Silent() if quiet else Progress(name) as progress:
             return asyncio.run(run_scenario(path, chosen, progress))
     except MissingPart as error:
-        return RunResult.skip(name, str(error))
+        return RunResult.skip(str(error))
 
 
-def _print_result(console: Console, result: RunResult) -> None:
+def _print_result(console: Console, name: str, result: RunResult) -> None:
     from harness.report.console import print_judgement
 
     if result.skipped:
-        console.print(f"SKIPPED {result.scenario}: {result.skipped}", markup=False, soft_wrap=True)
+        console.print(f"SKIPPED {name}: {result.skipped}", markup=False, soft_wrap=True)
     elif result.judgement is not None:
         report = result.run.root / "report.html" if result.run else None
-        print_judgement(console, result.scenario, result.judgement, report)
+        print_judgement(console, name, result.judgement, report)
 
 
-def _print_totals(console: Console, results: list[RunResult]) -> None:
+def _print_totals(console: Console, results: list[tuple[str, RunResult]]) -> None:
     console.print()
-    for result in results:
+    for name, result in results:
         if result.skipped:
             said = f"skipped: {result.skipped}"
         else:
             verdict = result.judgement.verdict if result.judgement else "no verdict"
             said = f"{verdict}, exit code {int(result.exit_code)}"
-        console.print(f"{result.scenario:32} {said}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{name:32} {said}", markup=False, highlight=False, soft_wrap=True)
 
 
 def repeat(names: tuple[str, ...], times: int, chosen: RunOptions) -> int:

@@ -32,9 +32,7 @@ class RunOptions:
     seed: int = field(default_factory=fresh_seed)
     workers: int | None = None
     users: int | None = None
-    target: str = "runtime"
     target_command: str | None = None
-    subnet: str | None = None
     reports: Path = Path("reports")
     keep_data: bool = False
     overrides: dict[str, Any] = field(default_factory=dict)
@@ -62,8 +60,6 @@ class RunOptions:
             text = yaml.safe_dump(value, default_flow_style=True, width=10_000)
             text = text.removesuffix("...\n").strip()  # yaml's end mark after a bare value
             words += ["--set", f"{key}={text}"]
-        if self.target != "runtime":
-            words += ["--target", self.target]
         if self.target_command:
             words += ["--target-command", self.target_command]
         return shlex.join(words)
@@ -73,16 +69,15 @@ class RunOptions:
 class RunResult:
     """How one scenario ended. `judgement` is None when it was skipped; `skipped` says why."""
 
-    scenario: str
     run: RunFolder | None
     judgement: Judgement | None
     skipped: str | None
     exit_code: ExitCode
 
     @classmethod
-    def skip(cls, scenario: str, reason: str) -> RunResult:
+    def skip(cls, reason: str) -> RunResult:
         """Return the result of a scenario that could not run because a part is missing."""
-        return cls(scenario, None, None, reason, ExitCode.MISSING_PART)
+        return cls(None, None, reason, ExitCode.MISSING_PART)
 
 
 def parse_overrides(pairs: tuple[str, ...]) -> dict[str, Any]:

@@ -32,8 +32,8 @@ def to_xml(name: str, judgement: Judgement) -> bytes:
         suite.add_testcase(_case(name, finding, judgement))
     suites = JUnitXml("harness")
     suites.add_testsuite(suite)
-    suites.update_statistics()
-    return bytes(suites.tostring())
+    suites.update_statistics()  # type: ignore[no-untyped-call]  # library lacks it
+    return bytes(suites.tostring())  # type: ignore[no-untyped-call]  # library lacks it
 
 
 def _scenario_case(name: str, judgement: Judgement) -> TestCase:

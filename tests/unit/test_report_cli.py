@@ -52,7 +52,7 @@ class Runs:
 
 def result(code: ExitCode, planted: bool = False) -> RunResult:
     """Return a result as the conductor would."""
-    return RunResult("tiny", None, judgement(planted), None, code)
+    return RunResult(None, judgement(planted), None, code)
 
 
 def test_help_tells_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,7 +148,7 @@ def test_run_ends_with_table(
 ) -> None:
     """A red run ends with its broken guarantees, the verdict and the report's path, and exits 1."""
     run = write_run(tmp_path / "r")
-    red = RunResult("tiny", run, judgement(), None, ExitCode.NOT_AS_EXPECTED)
+    red = RunResult(run, judgement(), None, ExitCode.NOT_AS_EXPECTED)
     Runs(monkeypatch, red)
     assert cli.invoke(["run", "tiny", "--quiet"]) == ExitCode.NOT_AS_EXPECTED
     out = capsys.readouterr().out
@@ -169,14 +169,14 @@ def test_skipped_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A skipped scenario is named with its reason and does not spoil the others' exit code."""
-    Runs(monkeypatch, RunResult.skip("tiny", "Toxiproxy is missing"), result(ExitCode.AS_EXPECTED))
+    Runs(monkeypatch, RunResult.skip("Toxiproxy is missing"), result(ExitCode.AS_EXPECTED))
     assert cli.invoke(["run", "tiny", "tiny", "--quiet"]) == ExitCode.AS_EXPECTED
     assert "SKIPPED tiny: Toxiproxy is missing" in capsys.readouterr().out
 
 
 def test_all_skipped_exits_4(monkeypatch: pytest.MonkeyPatch) -> None:
     """When nothing ran because a part is missing, the exit code is 4, never 0."""
-    Runs(monkeypatch, RunResult.skip("tiny", "x"), MissingPart("redis-server: not found"))
+    Runs(monkeypatch, RunResult.skip("x"), MissingPart("redis-server: not found"))
     assert cli.invoke(["run", "tiny", "tiny", "--quiet"]) == ExitCode.MISSING_PART
 
 

@@ -105,7 +105,7 @@ def _legend(lane: Lane, y: float) -> str:
     for class_, text in lane.legend:
         parts.append(bar(x, y - 9, 14, 10, f"key {class_}"))
         parts.append(label(x + 19, y, text, "tick"))
-        x += 34 + 6.6 * len(text)
+        x += 36 + 5.6 * len(text)
     return "".join(parts)
 
 

@@ -144,7 +144,7 @@ def _at(axis: Axis, rows: dict[str, list[Bar]], names_only: bool = False) -> lis
             for cell in range(axis.cell_of(stretch.start), last + 1):
                 words = name if names_only else f"{name} {stretch.label}"
                 values[cell].append(words)
-    return [", ".join(dict.fromkeys(said)) for said in values]
+    return ["; ".join(dict.fromkeys(said)) for said in values]
 
 
 def load_lane(axis: Axis, series: Series) -> Lane:

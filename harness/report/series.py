@@ -5,7 +5,6 @@ All times are seconds of load time: 0 is the start of warm-up. Counts live in bu
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -18,6 +17,7 @@ BUCKET_S = 0.5
 DEAF_FROM_S = 0.5  # a canary that takes longer than this is drawn as deaf time
 MAX_DRAWN = 4000  # points kept per list; what is left out is counted and said in the picture
 MAX_RECORDS = 40  # records listed for one example
+_NAMES = ("id", "stream", "token", "session")  # what an example may name
 _META = frozenset({"t", "k", "id", "op", "worker"})
 
 
@@ -146,12 +146,14 @@ class SeriesFold:
         kind = record["k"]
         if kind == "header":
             return
-        self.series.records += 1
-        t = record["t"] - self.series.origin
-        self.series.end = max(self.series.end, t)
+        series = self.series
+        series.records += 1
+        t = record["t"] - series.origin
+        if t > series.end:
+            series.end = t
         if handler := self._handlers.get(kind):
             handler(t, record)
-        if self.series.wanted:
+        if series.wanted:
             self._keep(t, record)
 
     def finish(self) -> Series:
@@ -263,15 +265,16 @@ class SeriesFold:
 
         An operation's completion is found by the id of its kept invocation.
         """
-        identity = record.get("id")
         if record["k"] in COMPLETIONS:
-            if operation := self._kept.get(str(identity)):
+            if operation := self._kept.get(record["id"]):
                 operation.done, operation.outcome = t, record["k"]
                 operation.result = {k: v for k, v in record.items() if k not in _META}
             return
-        for key in ("id", "stream", "token", "session"):
-            kept = self.series.wanted.get(str(record.get(key)))
-            if kept is not None and len(kept) < MAX_RECORDS:
+        wanted = self.series.wanted
+        for key in _NAMES:
+            if key in record and (kept := wanted.get(record[key])) is not None:
+                if len(kept) >= MAX_RECORDS:
+                    return
                 kept.append(self._operation(t, record) if record["k"] == "invoke" else record)
                 return
 
@@ -315,7 +318,7 @@ def _due(t: float, record: Record, origin: float) -> float:
 
 
 def _bucket(t: float) -> int:
-    return math.floor(t / BUCKET_S)
+    return int(t // BUCKET_S)
 
 
 def _fault_label(record: Record) -> str:

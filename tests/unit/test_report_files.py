@@ -154,7 +154,7 @@ def test_crosshair_has_all_lanes(planted: RunFolder) -> None:
     said = {lane["name"]: lane["values"][at] for lane in data["lanes"]}
     assert said["Faults"] == "kill primary → redis-0"
     assert "w2 deaf to w0, w1, w2" in said["Deaf time"]
-    assert "redis-0 down" in said["Redis roles"]
+    assert "redis-0 down; redis-1 replica" in said["Redis roles"]
 
 
 def test_clean_run_shows_no_violation(clean: RunFolder) -> None:

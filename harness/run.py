@@ -29,11 +29,11 @@ from harness.load.launch import LoadProcesses, start_load
 from harness.load.prepare import prepare
 from harness.network.links import Links
 from harness.network.toxiproxy import find_toxiproxy, start_toxiproxy
-from harness.options import RunOptions, RunResult, load_with_options
+from harness.options import RunOptions, RunResult
 from harness.plan import Plan, load_seconds, make_plan
 from harness.probes import Probes
 from harness.progress import Progress
-from harness.scenario import Scenario
+from harness.scenario import Scenario, load_scenario
 from harness.targets import get_target
 from harness.verdict import ExitCode, exit_code
 
@@ -54,7 +54,7 @@ async def run_scenario(path: Path, options: RunOptions, progress: Progress) -> R
 
     Whatever was started is gone when this returns or raises, also when it is cancelled.
     """
-    scenario = load_with_options(path, options)
+    scenario = options.apply(load_scenario(path))
     plan = make_plan(scenario, options.seed)
     if scenario.needs_links and find_toxiproxy() is None:
         return RunResult(None, None, NO_TOXIPROXY, ExitCode.MISSING_PART)
@@ -136,10 +136,11 @@ class Conductor:
         await prepare(deployment, self.plan, self.run, self.clock)
         load = await start_load(guardian, deployment, self.plan, self.run, self.clock)
         await load.ready(LOAD_READY_S)
-        probes = Probes(deployment, self.plan, self.run, self.clock, self.writer)
+        context = FaultContext(guardian, self.links, self.scenario.redis, self.run, self.clock)
+        probes = Probes(deployment, self.plan, self.run, self.clock, self.writer, context)
         await probes.start()
         try:
-            await self._load(guardian, deployment, load)
+            await self._load(deployment, load, context)
         finally:
             await probes.stop()
 
@@ -173,8 +174,9 @@ class Conductor:
         self.links = Links(deployment)
         await self.links.create(self.scenario.workers)
 
-    async def _load(self, guardian: Guardian, deployment: Deployment, load: LoadProcesses) -> None:
-        context = FaultContext(guardian, self.links, self.scenario.redis, self.run, self.clock)
+    async def _load(
+        self, deployment: Deployment, load: LoadProcesses, context: FaultContext
+    ) -> None:
         injector = Injector(self.plan, deployment, context, self.writer, self.clock)
         for reason in injector.unavailable():
             self.writer.record("note", level="error", text=reason)

@@ -18,6 +18,7 @@ from harness.report.words import (
     ordered,
     outcome,
     quantity,
+    shortened,
     status,
 )
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from harness.checks.judge import Judgement
 
 MOST_EVENTS = 40
+MOST_BROKEN = 8  # first examples told among the events
 MOST_NOTES = 30
 HERE = Path(__file__).parent
 FILES = {
@@ -155,20 +157,17 @@ def _operation(entry: Operation | dict[str, Any], origin: float) -> dict[str, An
 def _events(series: Series, judgement: Judgement) -> list[Mark]:
     """Return what happened in order: faults, switches, and the first example of what broke."""
     broken = [
-        Mark(
-            finding.examples[0].t - series.origin,
-            f"{finding.name}: {finding.examples[0].text}",
-            "error",
-        )
+        Mark(example.t - series.origin, f"{finding.name}: {shortened(example.text, 110)}", "error")
         for finding in judgement.findings
-        if status(finding) == "fail" and finding.examples
+        if status(finding) == "fail"
+        for example in finding.examples[:1]
     ]
     load = [
         Mark(phase.start, f"{phase.label} begins")
         for phase in series.phases
         if phase.kind in ("warmup", "load", "quiesce")
     ]
-    return sorted([*series.story, *broken, *load], key=lambda mark: mark.t)
+    return sorted([*series.story, *broken[:MOST_BROKEN], *load], key=lambda mark: mark.t)
 
 
 def _facts(saved: SavedRun, series: Series) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from harness.report.axis import LEFT, RIGHT, WIDTH, Axis
 from harness.report.series import Bar, Points, Series
 from harness.report.svg import bar, label, polyline, tag
-from harness.report.words import number
+from harness.report.words import number, shortened
 
 ROW = 20.0
 MOST_ROWS = 12
@@ -47,7 +47,7 @@ def _rows(rows: list[Row], what: str = "rows") -> tuple[str, float]:
     parts = []
     for place, row in enumerate(rows[:MOST_ROWS]):
         y = place * ROW
-        name = row.name if len(row.name) <= 30 else row.name[:29] + "…"
+        name = shortened(row.name, 28)
         parts.append(label(LEFT - 10, y + 14, name, "row-name", "end"))
         parts.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y + ROW, y2=y + ROW, class_="rule"))
         parts.append(tag("g", row.body, transform=f"translate(0 {y:.0f})"))
@@ -289,8 +289,8 @@ def _deaf_bar(axis: Axis, worker: int, stretch: Bar, class_: str) -> str:
 
 def _deaf_class(stretch: Bar, series: Series, bound: float | None) -> str:
     end = stretch.end or series.end
-    counted_from = [mark.t for mark in series.switches if stretch.start <= mark.t <= end]
-    late = end - max([stretch.start, *counted_from])
+    switches = (mark.t for mark in series.switches if stretch.start <= mark.t <= end)
+    late = end - min(switches, default=stretch.start)
     return "info" if bound is not None and late <= bound else "fail"
 
 

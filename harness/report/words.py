@@ -51,6 +51,17 @@ def number(value: Any) -> str:
     return str(value)
 
 
+def shortened(text: str, most: int) -> str:
+    """Return the text, cut with an ellipsis when it has more than `most` characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def named(names: list[str], most: int = 5) -> str:
+    """Return the first names, and how many there are besides."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def quantity(name: str, value: Any) -> tuple[str, str]:
     """Return a quantity as (label, value with unit); `deaf_s: 1.4` is said as `deaf 1.4 s`."""
     for suffix, unit in _UNITS.items():
@@ -81,10 +92,10 @@ def headline(judgement: Judgement) -> str:
     bad = [f.name for f in counted if f.verdict is Verdict.FAIL]
     unsure = [f.name for f in counted if f.verdict is Verdict.UNKNOWN]
     if bad:
-        said = f"{len(bad)} of {len(counted)} guarantees broken: {', '.join(bad)}"
+        said = f"{len(bad)} of {len(counted)} guarantees broken: {named(bad)}"
         return said + (f"; {len(unsure)} without enough evidence" if unsure else "") + "."
     if unsure:
-        return f"Not proven: {', '.join(unsure)} ({len(unsure)} of {len(counted)} guarantees)."
+        return f"Not proven: {named(unsure)} ({len(unsure)} of {len(counted)} guarantees)."
     if judgement.verdict is Verdict.PASS:
         return f"All {len(counted)} guarantees held."
     return "Nothing could be judged."
@@ -96,5 +107,5 @@ def brief(record: dict[str, Any], without: tuple[str, ...] = ()) -> str:
     for key, value in record.items():
         if key not in without and value is not None:
             text = value if isinstance(value, str) else json.dumps(value, default=str)
-            words.append(f"{key}={text if len(text) <= 80 else text[:79] + '…'}")
+            words.append(f"{key}={shortened(text, 80)}")
     return " ".join(words)

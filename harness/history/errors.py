@@ -19,8 +19,8 @@ class Row:
     """One kind of error: its short code, what it proves, how it is recognised, and why so.
 
     `statuses` are HTTP statuses; `errnos` are of OSError; `names` are class names anywhere among
-    an exception's classes; `words` are looked for in its text. A row with both names and words
-    needs one of each. The first row that fits counts.
+    an exception's classes; `starts` begin its text (a Redis reply) and `words` are anywhere in it.
+    One mark is enough; the first row that fits counts.
     """
 
     code: str
@@ -29,6 +29,7 @@ class Row:
     statuses: tuple[int, ...] = ()
     errnos: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
+    starts: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
 
 
@@ -64,42 +65,42 @@ TABLE: tuple[Row, ...] = (
         FAIL,
         "the node does not serve this slot; it did not run the command",
         names=("MovedError", "AskError", "TryAgainError"),
-        words=("MOVED ", "ASK ", "TRYAGAIN"),
+        starts=("MOVED ", "ASK ", "TRYAGAIN"),
     ),
     Row(
         "redis-cluster-down",
         FAIL,
         "the cluster refuses commands until all slots are served",
         names=("ClusterDownError", "SlotNotCoveredError"),
-        words=("CLUSTERDOWN",),
+        starts=("CLUSTERDOWN",),
     ),
     Row(
         "redis-read-only",
         FAIL,
         "a replica refuses writes",
         names=("ReadOnlyError",),
-        words=("READONLY",),
+        starts=("READONLY",),
     ),
     Row(
         "redis-loading",
         FAIL,
         "the server still loads its data and refuses commands",
         names=("BusyLoadingError",),
-        words=("LOADING", "MASTERDOWN"),
+        starts=("LOADING", "MASTERDOWN"),
     ),
     Row(
         "redis-denied",
         FAIL,
         "wrong or missing credentials",
         names=("AuthenticationError", "AuthorizationError", "NoPermissionError"),
-        words=("NOAUTH", "WRONGPASS", "NOPERM"),
+        starts=("NOAUTH", "WRONGPASS", "NOPERM"),
     ),
     Row(
         "redis-refused",
         FAIL,
         "the server answered that it will not run the command",
         names=("OutOfMemoryError", "ExecAbortError", "NoScriptError"),
-        words=("OOM ", "MISCONF", "NOREPLICAS", "BUSY ", "EXECABORT", "NOSCRIPT"),
+        starts=("OOM ", "MISCONF", "NOREPLICAS", "BUSY ", "EXECABORT", "NOSCRIPT"),
     ),
     Row(
         "redis-no-primary",
@@ -120,7 +121,13 @@ TABLE: tuple[Row, ...] = (
         "nobody listened; nothing was sent",
         errnos=(errno.ECONNREFUSED,),
         names=("ConnectionRefusedError", "ClientConnectorError"),
-        words=("Connection refused", "Error 111"),
+        words=("Connection refused", "Error 111 "),
+    ),
+    Row(
+        "connect-timeout",
+        FAIL,
+        "no connection in time; nothing was sent",
+        names=("ConnectionTimeoutError", "ConnectTimeout"),
     ),
     Row(
         "unreachable",
@@ -145,7 +152,7 @@ TABLE: tuple[Row, ...] = (
         "not-connected",
         FAIL,
         "the user had no socket, so nothing was sent",
-        names=("NotConnected",),
+        names=("NotConnected", "BadNamespaceError"),
     ),
     Row(
         "timeout",
@@ -165,6 +172,7 @@ TABLE: tuple[Row, ...] = (
             "HTTPConnectionClosed",
             "SocketLost",
             "ServerDisconnectedError",
+            "DisconnectedError",
             "ConnectionError",
         ),
     ),
@@ -199,23 +207,19 @@ def find_row(error: int | BaseException | str, *, detail: bool = True) -> Row:
         if error == SERVICE_UNAVAILABLE and not detail:
             return _BY_STATUS[502]
         return _BY_STATUS.get(error, UNKNOWN)
-    if isinstance(error, str):
-        return next((row for row in TABLE if _starts(row, error)), UNKNOWN)
-    return next((row for row in TABLE if _fits(row, error)), UNKNOWN)
-
-
-def _starts(row: Row, text: str) -> bool:
-    return text.startswith(row.words) if row.words else False
-
-
-def _fits(row: Row, error: BaseException) -> bool:
     number = getattr(error, "errno", None)
-    if number is not None and number in row.errnos:
-        return True
-    if _starts(row, str(error)) or any(word in str(error) for word in row.words if " " in word):
-        return True
     names = {cls.__name__ for cls in type(error).__mro__}
-    return not names.isdisjoint(row.names)
+    text = str(error)
+    return next((row for row in TABLE if _fits(row, number, names, text)), UNKNOWN)
+
+
+def _fits(row: Row, number: int | None, names: set[str], text: str) -> bool:
+    return (
+        number in row.errnos
+        or not names.isdisjoint(row.names)
+        or text.startswith(row.starts)
+        or any(word in text for word in row.words)
+    )
 
 
 def table_markdown() -> str:
@@ -234,7 +238,7 @@ def _marks(row: Row) -> str:
         f"{row.statuses[0]}-{row.statuses[-1]}" if len(row.statuses) > 5 else _join(row.statuses)
     )
     errnos = _join(errno.errorcode[number] for number in row.errnos)
-    words = _join(f"`{word.strip()}`" for word in row.words)
+    words = _join(f"`{word.strip()}`" for word in (*row.starts, *row.words))
     parts = (statuses, errnos, _join(row.names), words)
     return "; ".join(part for part in parts if part) or "anything else"
 

@@ -15,6 +15,7 @@ from harness.load.setup import LoadSetup
 from harness.load.streams import Streams
 from harness.plan import Choices, Plan, load_seconds
 from harness.scenario import Scenario
+from harness.vocabulary import default_bounds
 
 
 @dataclass
@@ -45,6 +46,8 @@ class LoadContext:
         self.streams = Streams()
         self.users = own_users(len(self.accounts.users), number, of)
         self.length = load_seconds(self.scenario)
+        bounds = default_bounds() | self.scenario.bounds
+        self.unlisted_s = bounds["tasks_unlisted_s"] + 0.2  # by then no end may still be listed
         self.t0 = 0.0
         self.started = Event()
         self.broken: list[str] = []  # errors of the load itself: they void its evidence

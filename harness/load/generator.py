@@ -68,9 +68,9 @@ class Generator:
         self.watch.status()
         self.context.note("finished" if not self.context.broken else "finished with errors")
         self.context.writer.flush()
-        stats.print_stats(self.environment.stats, current=False)
-        for line in self.context.broken:
-            print(line, file=sys.stderr)
+        summary = stats.get_stats_summary(self.environment.stats, current=False)
+        for line in (*summary, *self.context.broken):
+            print(line)
         return 1 if self.context.broken else 0
 
     def _user_class(self) -> type[ChatUser]:

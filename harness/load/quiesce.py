@@ -13,7 +13,6 @@ from harness.load.context import LoadContext
 from harness.load.operations import Operations
 from harness.load.streams import Stream
 from harness.load.timetable import Timetable
-from harness.load.users import UNLISTED_S
 from harness.targets.base import SESSION_DATA
 
 AT_ONCE = 12
@@ -98,7 +97,7 @@ class Quiesce:
         """List the chat until it is empty, or until it has to be."""
         account = self._context.accounts.users[stream.user]
         worker = (stream.user + len(stream.tasks)) % self._context.workers
-        until = (stream.ended_at or self._context.clock.now()) + UNLISTED_S
+        until = (stream.ended_at or self._context.clock.now()) + self._context.unlisted_s
         while True:
             answer = self._operations.list_tasks(account, worker, stream, when="final")
             if (answer.ok and not answer.body["task_ids"]) or self._context.clock.now() > until:

@@ -64,6 +64,7 @@ class UserSocket:
             self._runs.flush()
         if self._client and self.connected.is_set():
             self._context.writer.record("socket", socket=self.name, event="closed", reason="load")
+            self._context.counters.sockets -= 1
             self._client.close()
 
     def _connect_until_up(self) -> None:

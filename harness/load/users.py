@@ -16,7 +16,6 @@ from harness.targets.base import SESSION_DATA
 
 END_TOLERANCE_S = 10.0  # how much longer than its due time a user waits for a chat's end
 LATE_TOLERANCE_S = 3.0  # the same once the load is over
-UNLISTED_S = 5.2  # a finished task must no longer be listed; a little above the bound
 RAMP_S = 2.0  # users begin their first chat spread over this time
 
 
@@ -104,7 +103,7 @@ class ChatUser(User):
         previous = self._previous
         if not previous or not previous.ended_at:
             return
-        if self.shared.clock.now() >= previous.ended_at + UNLISTED_S:
+        if self.shared.clock.now() >= previous.ended_at + self.shared.unlisted_s:
             self.operations.list_tasks(self.account, self._any_worker(), previous)
 
     def _session_round(self) -> None:

@@ -1,7 +1,8 @@
 """A small target for tests of the load: one process that answers as several workers.
 
 All workers share one memory, so everything that works in it works everywhere at once. `--dead-stop`
-acknowledges stops without stopping, `--deaf-sign-out` acknowledges sign-outs without doing them.
+acknowledges stops without stopping, `--deaf-sign-out` acknowledges sign-outs without doing them,
+`--drop` closes every user's first socket once the user's first chat begins.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ MARKER = re.compile(r"\[\[stream=(\S+) tokens=(\d+) rate=(\S+)\]\]")
 class State:
     """Everything the workers share."""
 
-    def __init__(self, dead_stop: bool, deaf_sign_out: bool) -> None:
+    def __init__(self, dead_stop: bool, deaf_sign_out: bool, drop: bool) -> None:
         self.dead_stop = dead_stop
         self.deaf_sign_out = deaf_sign_out
+        self.first_sockets: dict[str, str] | None = {} if drop else None
         self.users: dict[str, dict[str, str]] = {}
         self.tokens: dict[str, str] = {}
         self.sessions: dict[str, dict[str, Any]] = {}
@@ -40,6 +42,8 @@ class State:
         if (auth or {}).get("token") not in self.tokens:
             raise ConnectionRefusedError("no valid token")
         await self.socket.enter_room(sid, f"user:{self.tokens[auth['token']]}")
+        if self.first_sockets is not None:
+            self.first_sockets.setdefault(self.tokens[auth["token"]], sid)
 
     async def join(self, _sid: str, data: dict[str, Any]) -> dict[str, str]:
         """Acknowledge."""
@@ -53,6 +57,8 @@ class State:
     async def stream(self, user: str, message: str, chat: str, marker: re.Match[str]) -> None:
         """Send numbered tokens, then the end."""
         name, count, rate = marker[1], int(marker[2]), float(marker[3])
+        if sid := (self.first_sockets or {}).get(user):
+            await self.socket.disconnect(sid)
         try:
             for number in range(count):
                 delta = {"type": "response.output_text.delta", "delta": f"{name}:{number} "}
@@ -83,12 +89,13 @@ def make_app(state: State) -> FastAPI:
     """Return the routes of one worker."""
     app = FastAPI()
     auth_routes(app, state)
+    session_routes(app, state)
     chat_routes(app, state)
     return app
 
 
 def auth_routes(app: FastAPI, state: State) -> None:
-    """Add accounts, tokens and sessions."""
+    """Add accounts and tokens."""
 
     @app.post("/api/v1/auths/signup")
     async def sign_up(body: dict[str, str]) -> dict[str, str]:
@@ -121,6 +128,10 @@ def auth_routes(app: FastAPI, state: State) -> None:
         if not state.deaf_sign_out:
             del state.tokens[request.headers["authorization"].removeprefix("Bearer ")]
         return {"status": True}
+
+
+def session_routes(app: FastAPI, state: State) -> None:
+    """Add server-side session data."""
 
     @app.get("/api/v1/session/data")
     async def read(request: Request) -> dict[str, Any]:
@@ -162,7 +173,11 @@ def chat_routes(app: FastAPI, state: State) -> None:
         found = [task for task, (of, _) in state.tasks.items() if of == chat]
         for task in found:
             state.stop(task)
-        return {"status": True, "state": "cancelled"} if found else {"status": True, "state": "finished"}
+        return (
+            {"status": True, "state": "cancelled"}
+            if found
+            else {"status": True, "state": "finished"}
+        )
 
     @app.post("/api/tasks/stop/{task}")
     async def stop(task: str, request: Request) -> dict[str, Any]:
@@ -187,8 +202,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--dead-stop", action="store_true")
     parser.add_argument("--deaf-sign-out", action="store_true")
+    parser.add_argument("--drop", action="store_true")
     options = parser.parse_args()
-    state = State(options.dead_stop, options.deaf_sign_out)
+    state = State(options.dead_stop, options.deaf_sign_out, options.drop)
     asyncio.run(serve(options.hosts, options.port, state))
 
 

@@ -3,271 +3,174 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import socket
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
+from load_bench import Bench, open_bench, operations
 
-from harness.clock import RunClock
-from harness.deploy.folder import RunFolder
-from harness.deploy.model import Deployment, Worker
 from harness.errors import UserError
 from harness.load.accounts import Accounts
 from harness.load.launch import start_load
 from harness.load.prepare import prepare
-from harness.plan import Plan, make_plan
-from harness.scenario import Scenario
-from harness.targets.base import SESSION_DATA, STOP_STATES
+from harness.plan import Plan
 from harness.waiting import wait_for
 
-HERE = Path(__file__).parent
-HOSTS = ["127.95.7.50", "127.95.7.51", "127.95.7.52"]
+
+class Loaded:
+    """A finished load: its plan, records, operations and accounts."""
+
+    def __init__(self, bench: Bench, plan: Plan, lost: list[str]) -> None:
+        self.plan, self.lost = plan, lost
+        self.records = bench.history("load-0")
+        self.done = operations(self.records)
+        self.accounts = Accounts.read(bench.run.accounts)
+
+    def last(self, k: str) -> dict[str, dict[str, Any]]:
+        """Return per stream its last record of a kind."""
+        return {r["stream"]: r for r in self.records if r["k"] == k}
 
 
-class PlainProcess:
-    """A child of the test, seen as a process of a run."""
+def load_once(folder: Path, *flags: str) -> Loaded:
+    """Do one whole load against the small target."""
 
-    def __init__(self, name: str, log: Path, argv: list[str], env: dict[str, str]) -> None:
-        self.name, self.log = name, log
-        with log.open("wb") as out:
-            self._popen = subprocess.Popen(argv, env=env, stdout=out, stderr=out)
-        self.pid = self._popen.pid
+    async def go() -> Loaded:
+        async with open_bench(folder) as bench:
+            await bench.start_target(*flags)
+            plan = bench.plan()
+            return Loaded(bench, plan, await bench.load(plan))
 
-    @property
-    def exit_status(self) -> int | None:
-        return self._popen.poll()
-
-    def signal(self, number: int) -> None:
-        self._popen.send_signal(number)
-
-    async def wait(self, deadline: float) -> int:
-        await wait_for(lambda: self.exit_status is not None, deadline, f"{self.name} ends")
-        return self._popen.returncode
+    return asyncio.run(go())
 
 
-class PlainSpawner:
-    """Starts children and kills what is left of them."""
-
-    def __init__(self, logs: Path) -> None:
-        self._logs = logs
-        self._started: list[PlainProcess] = []
-
-    async def spawn(
-        self, name: str, argv: list[str], env: dict[str, str], cwd: Path | None = None
-    ) -> PlainProcess:
-        process = PlainProcess(name, self._logs / f"{name}.log", argv, env)
-        self._started.append(process)
-        return process
-
-    async def stop(self) -> None:
-        for process in self._started:
-            process.signal(signal.SIGKILL)
-            await process.wait(5)
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    """Return a load against a target that does everything right."""
+    return load_once(tmp_path_factory.mktemp("healthy"))
 
 
-class PlainTarget:
-    """Names the small target's capabilities."""
-
-    name = "small"
-    capabilities = frozenset({SESSION_DATA, STOP_STATES})
-
-
-class Bench:
-    """One run folder, one small target and its load."""
-
-    def __init__(self, folder: Path, port: int) -> None:
-        self.run = RunFolder.create(folder)
-        self.clock = RunClock()
-        self.spawner = PlainSpawner(self.run.logs)
-        self.deployment = Deployment("standalone", PlainTarget(), "127.95.7")  # type: ignore[arg-type]
-        self.deployment.workers = [
-            Worker(number, host, port, str(number)) for number, host in enumerate(HOSTS)
-        ]
-        self.deployment.provider_url = self.deployment.workers[0].url
-        self.port = port
-
-    async def start_target(self, *flags: str) -> None:
-        argv = [sys.executable, str(HERE / "load_target.py"), *HOSTS, *flags]
-        await self.spawner.spawn(
-            "target", [*argv, "--port", str(self.port)], {"PATH": os.defpath}
-        )
-        await wait_for(self._answers, 15, "target answers")
-
-    async def _answers(self) -> bool:
-        _, writer = await asyncio.open_connection(HOSTS[-1], self.port)
-        writer.close()
-        return True
-
-    def plan(self, scenario: dict[str, Any], seed: int = 1) -> Plan:
-        base = {
-            "name": "small",
-            "story": "users would see nothing of this",
-            "topology": "standalone",
-            "warmup_s": 0,
-            "focus": {"stops_per_s": 4, "sign_outs_per_s": 4},
-        }
-        plan = make_plan(Scenario.model_validate(base | scenario), seed)
-        self.run.plan.write_bytes(plan.to_json())
-        return plan
-
-    async def load(self, plan: Plan) -> list[str]:
-        await prepare(self.deployment, plan, self.run, self.clock)
-        load = await start_load(self.spawner, self.deployment, plan, self.run, self.clock)
-        await load.ready(30)
-        load.go(self.clock.now() + 0.2)
-        return await load.finished(40)
-
-    def history(self, source: str) -> list[dict[str, Any]]:
-        lines = (self.run.history / f"{source}.jsonl").read_bytes().splitlines()
-        return [orjson.loads(line) for line in lines]
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    """Return a load against a target that acknowledges stops and sign-outs and does neither."""
+    return load_once(tmp_path_factory.mktemp("broken"), "--dead-stop", "--deaf-sign-out")
 
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    """A bench whose processes are gone afterwards."""
-    with socket.create_server((HOSTS[0], 0)) as probe:
-        port = probe.getsockname()[1]
-    made = Bench(tmp_path / "run", port)
-    yield made
-    await made.spawner.stop()
+    """Yield a bench whose processes are gone afterwards."""
+    async with open_bench(tmp_path) as made:
+        yield made
 
 
-def operations(records: list[dict[str, Any]]) -> dict[str, list[tuple[dict[str, Any], Any]]]:
-    """Return per operation its (invoke, completion) pairs."""
-    ends = {r["id"]: r for r in records if r["k"] in ("ok", "fail", "info")}
-    found: dict[str, list[tuple[dict[str, Any], Any]]] = defaultdict(list)
-    for record in records:
-        if record["k"] == "invoke":
-            found[record["op"]].append((record, ends.get(record["id"])))
-    return found
+def test_every_operation_of_a_healthy_target_succeeds(healthy: Loaded) -> None:
+    """Nothing fails, nothing is left without outcome, and the process ends well."""
+    assert healthy.lost == []
+    for op, pairs in healthy.done.items():
+        assert not [(i, c) for i, c in pairs if c is None or c["k"] != "ok"], op
 
 
-SMALL = {
-    "duration_s": 3.0,
-    "load": {
-        "users": 6,
-        "chats": {"tokens": 20, "tokens_per_s": 10},
-        "think_s": [0.2, 0.4],
-        "reads_per_s": 10,
-    },
-}
+def test_the_timetable_is_done_step_by_step(healthy: Loaded) -> None:
+    """Each step of the plan is one operation with the time it was due."""
+    steps = [step.do for step in healthy.plan.timetable]
+    assert len(healthy.done["stop"]) == steps.count("stop") > 8
+    assert len(healthy.done["sign_out"]) == steps.count("sign_out") > 8
+    assert sum("scheduled" in i for i, _ in healthy.done["me"]) == steps.count("read") > 20
+    assert {i["by"] for i, _ in healthy.done["stop"]} == {"task", "chat"}
+    assert all(i["outlives"] for i, _ in healthy.done["stop"])
 
 
-async def test_a_whole_load_leaves_every_operation_with_its_outcome(bench: Bench) -> None:
-    """A healthy target: nothing fails, and each kind of operation was done as planned."""
-    await bench.start_target()
-    plan = bench.plan(SMALL)
-    assert await bench.load(plan) == []
-
-    records = bench.history("load-0")
-    done = operations(records)
-    for op, pairs in done.items():
-        bad = [(i, c) for i, c in pairs if c is None or c["k"] != "ok"]
-        assert not bad, f"{op}: {bad[:3]}"
-    steps = [step.do for step in plan.timetable]
-    assert len(done["stop"]) == steps.count("stop") > 5
-    assert len(done["sign_out"]) == steps.count("sign_out") > 5
-    assert sum("scheduled" in i for i, _ in done["me"]) == steps.count("read")
-    assert {i["by"] for i, _ in done["stop"]} == {"task", "chat"}
-    assert all(i["outlives"] for i, _ in done["stop"])
-
-
-async def test_traffic_crosses_workers_and_tokens_become_runs(bench: Bench) -> None:
+def test_traffic_crosses_workers(healthy: Loaded) -> None:
     """Chats are posted elsewhere than the socket is, stops elsewhere than the chat was posted."""
-    await bench.start_target()
-    await bench.load(bench.plan(SMALL))
-
-    records = bench.history("load-0")
-    done = operations(records)
+    done = healthy.done
     homes = {i["user"]: i["worker"] for i, _ in done["connect"]}
     owners = {i["stream"]: i["worker"] for i, _ in done["chat_start"]}
     assert all(i["worker"] != homes[i["user"]] for i, _ in done["chat_start"])
     assert all(i["worker"] != owners[i["stream"]] for i, _ in done["stop"])
-    runs = {r["stream"]: r for r in records if r["k"] == "run"}
-    ends = {r["stream"]: r["event"] for r in records if r["k"] == "end"}
-    chats = [name for name in owners if name.startswith("c")]
+    assert {i["worker"] for i, _ in done["stop"]} == {0, 1, 2}
+
+
+def test_tokens_become_runs_and_ends(healthy: Loaded) -> None:
+    """A finished chat is one run from 0 and `done`; a stopped stream is told `cancel`."""
+    runs, ends = healthy.last("run"), healthy.last("end")
+    names = [i["stream"] for i, _ in healthy.done["chat_start"]]
+    chats = [name for name in names if name.startswith("c")]
     assert chats
-    assert all((runs[c]["first"], runs[c]["last"], ends[c]) == (0, 19, "done") for c in chats)
-    assert {ends[name] for name in owners if name.startswith("s")} == {"cancel"}
+    assert all(
+        (runs[c]["first"], runs[c]["last"], ends[c]["event"]) == (0, 9, "done") for c in chats
+    )
+    assert {ends[name]["event"] for name in names if name.startswith("s")} == {"cancel"}
+
+
+def test_sessions_are_read_back_on_every_worker(healthy: Loaded) -> None:
+    """Each written value was read on all three workers."""
     reads = defaultdict(set)
-    for invoke, end in done["session_read"]:
+    for invoke, end in healthy.done["session_read"]:
         reads[invoke["session"], end["value"]].add(invoke["worker"])
-    assert all(workers == {0, 1, 2} for (_, value), workers in reads.items() if value is not None)
-    accounts = Accounts.read(bench.run.accounts)
-    assert len({a.address for a in (*accounts.users, *accounts.spare)}) == 6 + len(accounts.spare)
+    written = {(i["session"], i["value"]) for i, _ in healthy.done["session_write"]}
+    assert len(written) >= 6
+    assert all(reads[write] == {0, 1, 2} for write in written)
 
 
-async def test_a_sign_out_that_does_nothing_is_seen_everywhere(bench: Bench) -> None:
-    """Probes tell that an acknowledged sign-out left the token alive, on every worker, also last."""
-    await bench.start_target("--deaf-sign-out")
-    await bench.load(bench.plan(SMALL))
+def test_every_token_claims_its_own_address(healthy: Loaded) -> None:
+    """Limits per address see as many clients as there are tokens."""
+    accounts = [*healthy.accounts.users, *healthy.accounts.spare, healthy.accounts.canary]
+    assert len({account.address for account in accounts}) == len(accounts)
 
-    probes = operations(bench.history("load-0"))["token_probe"]
+
+def test_a_sign_out_that_does_nothing_is_seen_everywhere(broken: Loaded) -> None:
+    """Probes find the token alive on every worker: before, after and at the end."""
     for when in ("before", "after", "final"):
-        seen = {i["worker"] for i, c in probes if i["when"] == when and c["alive"]}
-        assert seen == {0, 1, 2}, when
+        probes = broken.done["token_probe"]
+        assert {i["worker"] for i, c in probes if i["when"] == when and c["alive"]} == {0, 1, 2}
 
 
-async def test_a_stop_that_does_nothing_lets_tokens_go_on(bench: Bench) -> None:
-    """After a dead stop the socket goes on receiving and is never told an end."""
-    await bench.start_target("--dead-stop")
-    await bench.load(bench.plan(SMALL | {"load": SMALL["load"] | {"users": 2}}))
-
-    records = bench.history("load-0")
-    stopped = {i["stream"]: c["t"] for i, c in operations(records)["stop"]}
-    runs = {r["stream"]: r["t"] for r in records if r["k"] == "run"}
-    assert stopped
-    assert all(runs[name] > acknowledged + 0.5 for name, acknowledged in stopped.items())
-    assert not {r["stream"] for r in records if r["k"] == "end"} & stopped.keys()
+def test_a_stop_that_does_nothing_lets_tokens_go_on(broken: Loaded) -> None:
+    """After a dead stop the socket goes on receiving, is told no end, and the task stays listed."""
+    stopped = {i["stream"]: c["t"] for i, c in broken.done["stop"]}
+    runs = broken.last("run")
+    assert len(stopped) > 8
+    assert all(runs[name]["t"] > acknowledged + 0.5 for name, acknowledged in stopped.items())
+    assert not broken.last("end").keys() & stopped.keys()
+    final = [(i, c) for i, c in broken.done["list_tasks"] if i.get("when") == "final"]
+    assert {i["stream"] for i, c in final if c["tasks"]} >= stopped.keys()
 
 
-async def test_a_killed_load_process_is_noticed_and_its_history_stays(bench: Bench) -> None:
-    """SIGKILL of one of two processes: named as lost, its exit recorded, its records readable."""
-    await bench.start_target()
-    plan = bench.plan(SMALL | {"load": SMALL["load"] | {"processes": 2, "users": 4}})
-    await prepare(bench.deployment, plan, bench.run, bench.clock)
-    load = await start_load(bench.spawner, bench.deployment, plan, bench.run, bench.clock)
-    await load.ready(30)
-    load.go(bench.clock.now() + 0.2)
-    await wait_for(lambda: load.status()["ops"] > 20, 15, "some operations done")
-    load._processes[1].signal(signal.SIGKILL)
-    assert await load.finished(40) == ["load-1"]
-
-    exits = {r["name"]: r for r in bench.history("load") if r["k"] == "exit"}
-    assert exits["load-0"]["expected"]
-    assert exits["load-1"] | {"t": 0} == {
-        "t": 0, "k": "exit", "name": "load-1", "status": -9, "expected": False
-    }
-    assert operations(bench.history("load-1"))["connect"]
+def reopened(records: list[dict[str, Any]]) -> bool:
+    """Tell whether sockets were lost and each has a successor."""
+    sockets = [(r["socket"], r["event"]) for r in records if r["k"] == "socket"]
+    dropped = [name for name, event in sockets if event == "lost"]
+    return bool(dropped) and all((f"{name[:-2]}-1", "opened") in sockets for name in dropped)
 
 
-async def test_sigterm_ends_a_load_early_with_its_history_flushed(bench: Bench) -> None:
-    """A load that outlives its deadline is ended; it says so in its history."""
-    await bench.start_target()
-    plan = bench.plan(SMALL | {"duration_s": 30.0})
-    await prepare(bench.deployment, plan, bench.run, bench.clock)
-    load = await start_load(bench.spawner, bench.deployment, plan, bench.run, bench.clock)
+async def test_lost_processes_are_noticed_and_their_history_stays(bench: Bench) -> None:
+    """One of two is killed, the other outlives the deadline and is ended with all flushed.
+
+    Until then the target drops sockets: each loss is recorded, and a new socket is opened.
+    """
+    await bench.start_target("--drop")
+    load = await bench.start(bench.plan(processes=2))
     await load.ready(30)
     load.go(bench.clock.now() + 0.1)
-    assert await load.finished(1.5) == ["load-0"]
+    await wait_for(lambda: load.status()["ops"] > 20, 15, "some operations done")
+    await wait_for(lambda: reopened(bench.history("load-0")), 5, "dropped sockets open again")
+    load._processes[1].signal(signal.SIGKILL)
+    assert await load.finished(0.3) == ["load-0", "load-1"]
 
+    exits = {r["name"]: (r["status"], r["expected"]) for r in bench.history("load") if "name" in r}
+    assert exits == {"load-0": (128 + signal.SIGTERM, False), "load-1": (-signal.SIGKILL, False)}
     notes = [r["text"] for r in bench.history("load-0") if r["k"] == "note"]
     assert "load-0: ended early by SIGTERM" in notes
     assert [r for r in bench.history("load-0") if r["k"] == "run"]
+    assert operations(bench.history("load-1"))["connect"]
 
 
-async def test_a_load_that_cannot_connect_ends_the_run_with_its_log(bench: Bench) -> None:
-    """A load process that dies before the start gives its last log lines."""
+async def test_a_process_that_dies_before_the_start_shows_its_log(bench: Bench) -> None:
+    """The user gets the process's last words."""
     await bench.start_target()
-    plan = bench.plan(SMALL)
+    plan = bench.plan()
     await prepare(bench.deployment, plan, bench.run, bench.clock)
     bench.run.accounts.write_bytes(b"{}")
     load = await start_load(bench.spawner, bench.deployment, plan, bench.run, bench.clock)
@@ -276,16 +179,13 @@ async def test_a_load_that_cannot_connect_ends_the_run_with_its_log(bench: Bench
 
 
 async def test_prepare_says_what_a_wrong_target_answered(bench: Bench) -> None:
-    """A target that already has users is named with its answer, not with a traceback."""
-    await bench.start_target()
-    bench.deployment.workers[0].port = bench.port + 1
-    bench.deployment.workers[0].host = "127.95.7.60"
-    with pytest.raises(UserError, match=r"signup: expected 200 .* got 0 .*127\.95\.7\.60"):
-        await prepare(bench.deployment, bench.plan(SMALL), bench.run, bench.clock)
+    """Nobody listens there: named with its URL, not with a traceback."""
+    with pytest.raises(UserError, match=r"signup: expected 200 .* got 0 .*127\.95\.7\.50"):
+        await prepare(bench.deployment, bench.plan(), bench.run, bench.clock)
 
 
 async def test_load_goes_nowhere_but_to_this_machine(bench: Bench) -> None:
     """A worker elsewhere is refused before a byte is sent."""
     bench.deployment.workers[1].host = "192.0.2.1"
     with pytest.raises(UserError, match=r"192\.0\.2\.1.*127\.0\.0\.0/8"):
-        await prepare(bench.deployment, bench.plan(SMALL), bench.run, bench.clock)
+        await prepare(bench.deployment, bench.plan(), bench.run, bench.clock)

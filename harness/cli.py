@@ -67,7 +67,10 @@ def run(scenarios: tuple[str, ...], plan_only: bool, quiet: bool, **choices: Any
 @click.option("--keep-data", is_flag=True, help="Keep Redis and database files.")
 @REPORTS
 def repeat(scenarios: tuple[str, ...], times: int, **choices: Any) -> int:
-    """Run scenarios (else all) until each passed so often in a row; counts in repeat.jsonl."""
+    """Run until every scenario passed so often in a row.
+
+    All scenarios when none is named. Counts are kept in repeat.jsonl among the reports.
+    """
     from harness import commands
 
     return commands.repeat(scenarios, times, commands.options(**choices))
@@ -95,7 +98,10 @@ def validate(files: tuple[str, ...]) -> int:
 @click.option("--timeout", default=120.0, show_default=True, help="Seconds the checks may take.")
 @REPORTS
 def check(run: str, timeout: float, reports: Path) -> int:
-    """Judge a saved run again and write its reports anew; RUN is a folder, a name or `latest`."""
+    """Judge a saved run again and report anew.
+
+    RUN is a folder, a name among the reports, or `latest`.
+    """
     from harness import commands
 
     return commands.check(run, reports, timeout)
@@ -103,7 +109,7 @@ def check(run: str, timeout: float, reports: Path) -> int:
 
 @cli.command()
 def doctor() -> int:
-    """Say which parts are installed, and how to get those that are not."""
+    """Say which parts are installed and how to get the rest."""
     from harness import commands
 
     return commands.doctor()
@@ -111,7 +117,7 @@ def doctor() -> int:
 
 @cli.command()
 def clean() -> int:
-    """End what dead runs left behind: processes, leases, containers."""
+    """End what dead runs left behind."""
     from harness import commands
 
     return commands.clean()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 FACTS_EVERY_S = 5.0
-KNOWN_FACTS = ("users", "ops", "ops_per_s", "errors", "fault")  # others follow
+KNOWN_FACTS = ("users", "ops", "ops_per_s", "errors", "fault")
 _NO_LOAD = ("plan", "deploy", "collect", "teardown", "judge", "report")
 _WORDS = {"ops_per_s": "ops/s"}
 
@@ -85,8 +85,9 @@ class Progress:
         return ", ".join(_spoken(key, self._facts[key]) for key in self._ordered())
 
     def _ordered(self) -> list[str]:
-        order = {key: place for place, key in enumerate(KNOWN_FACTS)}
-        return sorted(self._facts, key=lambda key: order.get(key, len(order)))
+        """Return the keys to tell: the known ones in order, then others that are not zero."""
+        known = [key for key in KNOWN_FACTS if key in self._facts]
+        return known + [key for key in self._facts if key not in KNOWN_FACTS and self._facts[key]]
 
     def __enter__(self) -> Self:
         return self
@@ -105,6 +106,8 @@ class Progress:
         line = Text.assemble((f"{self.title} ", "bold"), (f"{self._phase} ", "cyan"))
         line.append(f"{self._clock.now():5.1f} s  ", "dim")
         for key in self._ordered():
+            if key == "ops" or key not in KNOWN_FACTS:
+                continue  # a terminal may have 80 columns, and the fault must fit
             bad = key == "fault" or (key == "errors" and self._facts[key])
             line.append(f" {_spoken(key, self._facts[key])} ", "bold yellow" if bad else "")
         line.no_wrap, line.overflow = True, "ellipsis"

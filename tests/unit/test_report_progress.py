@@ -37,16 +37,16 @@ def test_plain_lines(clock: Clock) -> None:
         for tick in range(24):
             clock.t = tick * 0.5
             fault = "kill redis-0" if 4 <= clock.t < 8 else None
-            progress.update(users=50, ops=tick * 50, errors=0, fault=fault)
+            progress.update(users=50, ops=tick * 50, errors=0, shed=0, sockets=7, fault=fault)
         progress.note("worker 2 restarted")
         progress.phase("collect")
     lines = [line[9:] for line in out.getvalue().splitlines()]
     assert lines == [
         "   0.0 s  demo: phase load",
         "   4.0 s  demo: fault: kill redis-0",
-        "   5.0 s  demo: 50 users, 500 ops, 100 ops/s, 0 errors, fault: kill redis-0",
+        "   5.0 s  demo: 50 users, 500 ops, 100 ops/s, 0 errors, fault: kill redis-0, 7 sockets",
         "   8.0 s  demo: fault over: kill redis-0",
-        "  10.0 s  demo: 50 users, 1000 ops, 100 ops/s, 0 errors",
+        "  10.0 s  demo: 50 users, 1000 ops, 100 ops/s, 0 errors, 7 sockets",
         "  11.5 s  demo: worker 2 restarted",
         "  11.5 s  demo: phase collect",
     ]
@@ -58,9 +58,9 @@ def test_live_line_shows_phase_facts_and_fault(clock: Clock) -> None:
     with Progress("demo", out, live=True) as progress:
         progress.phase("load")
         clock.t = 3.0
-        progress.update(ops=10, errors=2, fault="kill redis-0")
+        progress.update(users=9, ops=10, errors=2, late_ms=3, fault="kill redis-0")
         said = progress.__rich__().plain
-    assert " ".join(said.split()) == "demo load 3.0 s 10 ops 2 errors fault: kill redis-0"
+    assert " ".join(said.split()) == "demo load 3.0 s 9 users 2 errors fault: kill redis-0"
     assert "phase load" in out.getvalue()
 
 

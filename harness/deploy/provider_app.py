@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,9 @@ from harness.history.writer import HistoryWriter
 MODEL = "fake"
 MARKER = re.compile(r"\[\[stream=(\S+) tokens=(\d+) rate=(\d+(?:\.\d+)?)\]\]")
 FLUSH_PERIOD_S = 0.05
+SHUTDOWN_S = 0.2  # a run that ends does not wait for streams
 WRITER: web.AppKey[HistoryWriter] = web.AppKey("writer", HistoryWriter)
+ENDING: web.AppKey[asyncio.Event] = web.AppKey("ending", asyncio.Event)
 
 
 @dataclass(frozen=True)
@@ -74,31 +76,32 @@ class TokenStream:
     """Sends an order's tokens on an absolute timetable, by timer callbacks: cheap by the hundred.
 
     Callbacks write HTTP chunks straight to the transport (5 times cheaper than a task that
-    awaits `StreamResponse.write` for each token). `done` is set at the last token.
+    awaits `StreamResponse.write` for each token).
     """
 
-    def __init__(self, order: Order, transport: asyncio.Transport) -> None:
+    def __init__(self, order: Order, transport: asyncio.WriteTransport) -> None:
         self.order = order
         self.sent = 0
-        self.done: asyncio.Future[None]
+        self._timer: asyncio.TimerHandle | None = None
         self._transport = transport
         head, _, tail = chunk(order.stream, {"content": "\0"}).partition(b"\\u0000")
         self._head = head + order.stream.encode() + b":"
         self._tail = b" " + tail
 
-    def start(self) -> None:
-        """Send token 0 now and the others when they are due."""
+    async def send_all(self) -> None:
+        """Send token 0 now and the others when they are due; a cancelled call sends no more."""
         self._loop = asyncio.get_running_loop()
-        self.done = self._loop.create_future()
+        self._done = self._loop.create_future()
         self._started = self._loop.time()
-        self._timer = self._loop.call_soon(self._send)
-
-    def cancel(self) -> None:
-        """Send no more."""
-        self._timer.cancel()
+        self._send()
+        try:
+            await self._done
+        finally:
+            if self._timer:
+                self._timer.cancel()
 
     def _send(self) -> None:
-        if self._transport.is_closing() or self.done.done():
+        if self._transport.is_closing():
             return  # connection_lost cancels the handler
         due = (self._loop.time() - self._started) * self.order.rate
         lines = []
@@ -109,7 +112,7 @@ class TokenStream:
         if lines:
             self._transport.write(b"".join(lines))
         if self.sent >= self.order.tokens:
-            self.done.set_result(None)
+            self._done.set_result(None)
             return
         self._timer = self._loop.call_at(self._started + self.sent / self.order.rate, self._send)
 
@@ -146,22 +149,23 @@ async def _stream(request: web.Request, order: Order, *, recorded: bool) -> web.
     await response.prepare(request)
     # The first write also flushes the headers, which direct writes below would overtake.
     await response.write(chunk(order.stream, {"role": "assistant", "content": ""}))
-    assert isinstance(request.transport, asyncio.Transport)
+    assert request.transport is not None
     tokens = TokenStream(order, request.transport)
-    with _recorded(request.app[WRITER] if recorded else None, tokens):
-        tokens.start()
-        await tokens.done
+    with _recorded(request.app, tokens) if recorded else contextlib.nullcontext():
+        await tokens.send_all()
         await response.write(chunk(order.stream, {}, "stop") + b"data: [DONE]\n\n")
     await response.write_eof()
     return response
 
 
 @contextlib.contextmanager
-def _recorded(writer: HistoryWriter | None, tokens: TokenStream) -> Any:
-    """Record the stream's opening, and its close with the cause and how many tokens were sent."""
-    stream = tokens.order.stream
-    if writer:
-        writer.record("stream", stream=stream, event="open", cause=None, sent=0)
+def _recorded(app: web.Application, tokens: TokenStream) -> Iterator[None]:
+    """Record the stream's opening, and its close with the cause and how many tokens were sent.
+
+    A stream that the provider's own end cuts has no close on record: nobody closed it.
+    """
+    writer, stream = app[WRITER], tokens.order.stream
+    writer.record("stream", stream=stream, event="open", cause=None, sent=0)
     cause = "client_closed"  # unless it reaches its end
     try:
         yield
@@ -169,15 +173,19 @@ def _recorded(writer: HistoryWriter | None, tokens: TokenStream) -> Any:
     except ConnectionError:
         pass  # closed between the last token and the end
     finally:
-        tokens.cancel()
-        if writer:
+        if not app[ENDING].is_set():
             writer.record("stream", stream=stream, event="close", cause=cause, sent=tokens.sent)
 
 
 def create_app(writer: HistoryWriter) -> web.Application:
     """Return the provider's application; it flushes `writer` every 50 ms and closes it."""
     app = web.Application(client_max_size=16 * 1024 * 1024)
-    app[WRITER] = writer
+    app[WRITER], app[ENDING] = writer, asyncio.Event()
+
+    async def ending(_: web.Application) -> None:
+        app[ENDING].set()
+
+    app.on_shutdown.append(ending)
     app.add_routes([web.get("/v1/models", models), web.post("/v1/chat/completions", completions)])
     app.cleanup_ctx.append(_flushing)
     return app
@@ -213,6 +221,7 @@ def main() -> None:
         print=None,
         handler_cancellation=True,  # a closed client cancels its handler at once
         keepalive_timeout=60,
+        shutdown_timeout=SHUTDOWN_S,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -23,7 +24,7 @@ STRIP = 22.0
 
 def anchor(name: str, place: int) -> str:
     """Return the id of an example's section."""
-    return f"example-{name}-{place}"
+    return f"example-{re.sub(r'[^A-Za-z0-9_-]+', '-', name)}-{place}"
 
 
 def timeline(series: Series, judgement: Judgement) -> tuple[str, str]:

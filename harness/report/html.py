@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 MOST_EVENTS = 40
 MOST_BROKEN = 8  # first examples told among the events
 MOST_NOTES = 30
+MOST_REASONS = 4
 HERE = Path(__file__).parent
 FILES = {
     "plan.json": "What was decided before the run: scenario, seed, fault times, arrival timetable.",
@@ -74,7 +75,7 @@ def render(saved: SavedRun, judgement: Judgement, series: Series) -> str:
         outcome=outcome(judgement),
         exit_code=int(code_of(judgement)),
         headline=headline(judgement),
-        broken=[f for f in findings if f["status"] == "fail"][:4],
+        broken=_reasons(findings),
         story=saved.story,
         events=(events := _events(series, judgement))[:MOST_EVENTS],
         events_left_out=max(0, len(events) - MOST_EVENTS),
@@ -88,6 +89,14 @@ def render(saved: SavedRun, judgement: Judgement, series: Series) -> str:
         artifacts=artifacts(saved.root),
         notes=[mark for mark in series.notes if mark.kind != "debug"][:MOST_NOTES],
     )
+
+
+def _reasons(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the findings that explain the verdict: broken ones, else the unproven ones."""
+    for said in ("fail", "unknown"):
+        if found := [finding for finding in findings if finding["status"] == said]:
+            return found[:MOST_REASONS]
+    return []
 
 
 def _template() -> Template:

@@ -1,0 +1,55 @@
+"""The report in a real browser: its script runs and the crosshair tells every lane."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "unit"))
+from report_run import judgement, write_run
+
+from harness.report import write_reports
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--virtual-time-budget=2000",
+    "--window-size=1300,1000",
+)
+POINT = """<script>
+  const frame = document.getElementById("timeline").getBoundingClientRect();
+  document.getElementById("timeline").dispatchEvent(new MouseEvent("mousemove", {
+    clientX: frame.left + frame.width * SHARE, clientY: frame.top + 100, bubbles: true}));
+</script></body>"""
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium: the script of the report is not run")
+@pytest.mark.slow
+def test_crosshair_tells_all_lanes_at_one_time(tmp_path: Path) -> None:
+    """Pointing at the fault shows its time, the fault, the roles and who is deaf, all at once."""
+    run = write_run(tmp_path / "run")
+    page = write_reports(run, judgement())
+    share = (210 + (9.25 / 28) * (1240 - 210 - 24)) / 1240
+    text = page.read_text(encoding="utf-8").replace("</body>", POINT.replace("SHARE", str(share)))
+    page.write_text(text, encoding="utf-8")
+    done = subprocess.run(
+        [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    box = done.stdout.partition('<div id="hover"')[2].partition("<script")[0]
+    assert "visibility: visible" in box, done.stderr
+    for said in ("9.2", "kill primary → redis-0", "redis-0 down", "w2 deaf to w0, w1, w2"):
+        assert said in box

@@ -1,0 +1,87 @@
+"""Every key and channel name, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Names under one prefix; the prefix is text, never a hash tag.
+
+    Only the event stream and its helpers carry a tag, `{prefix:socketio}`: one script writes the
+    stream and the origin's sequence number, so they have to share a slot.
+    """
+
+    prefix: str
+
+    def key(self, purpose: str) -> str:
+        """Return the key that serves `events`, `tasks` or `sessions` (for faults by purpose)."""
+        return {"events": self.events, "tasks": self.tasks, "sessions": self.session_pool}[purpose]
+
+    @property
+    def events(self) -> str:
+        """Stream of the cross-worker events."""
+        return f"{{{self.prefix}:socketio}}:events"
+
+    def events_origin(self, origin: str) -> str:
+        """Last sequence number of one publisher that the stream holds; expires."""
+        return f"{{{self.prefix}:socketio}}:origin:{origin}"
+
+    @property
+    def events_channel(self) -> str:
+        """Channel of the stock pub/sub manager."""
+        return f"{self.prefix}:socketio"
+
+    @property
+    def session_pool(self) -> str:
+        """Hash socket id → JSON of who it is."""
+        return f"{self.prefix}:session_pool"
+
+    def instance(self, instance: str) -> str:
+        """Lease of one worker process; expires when it is dead."""
+        return f"{self.prefix}:instances:{instance}"
+
+    def session(self, identifier: str) -> str:
+        """Server-side session data."""
+        return f"{self.prefix}:session:{identifier}"
+
+    def token_revoked(self, jti: str) -> str:
+        """Marker that one token was revoked."""
+        return f"{self.prefix}:auth:token:{jti}:revoked"
+
+    def user_revoked(self, user: str) -> str:
+        """Instant before which every token of a user is void."""
+        return f"{self.prefix}:auth:user:{user}:revoked_at"
+
+    @property
+    def auth_notices(self) -> str:
+        """Channel of revocations."""
+        return f"{self.prefix}:auth:notices"
+
+    def rate_limit(self, key: str, bucket: int) -> str:
+        """Counter of one bucket of a rate limit."""
+        return f"{self.prefix}:ratelimit:{key.lower()}:{bucket}"
+
+    @property
+    def tasks(self) -> str:
+        """Hash task id → item id."""
+        return f"{self.prefix}:tasks"
+
+    def task(self, task: str) -> str:
+        """Liveness marker of a task, with a lease; the value is the owner's instance."""
+        return f"{self.prefix}:tasks:{task}"
+
+    def tasks_item(self, item: str) -> str:
+        """Set of the task ids of an item (a chat)."""
+        return f"{self.prefix}:tasks:item:{item}"
+
+    @property
+    def task_commands(self) -> str:
+        """Channel of stop commands."""
+        return f"{self.prefix}:tasks:commands"
+
+    @property
+    def task_stops(self) -> str:
+        """Hash of durable stop intents."""
+        return f"{self.prefix}:tasks:stops"

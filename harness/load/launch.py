@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import harness
 from harness.clock import RunClock
 from harness.deploy.folder import RunFolder
 from harness.deploy.model import Deployment, Process
+from harness.deploy.service import clean_environment, log_tail
 from harness.errors import UserError
 from harness.history.writer import HistoryWriter
 from harness.load.addresses import require_loopback
@@ -22,7 +22,6 @@ from harness.load.setup import LoadSetup, ready_path, start_path, status_path, w
 from harness.plan import Plan
 from harness.waiting import WaitTimeout, wait_for
 
-SHOWN_LOG_LINES = 32
 STOP_S = 3.0
 _SUMMED = ("ops", "errors", "users", "sockets", "streams", "shed")
 _WORST = ("late_ms",)
@@ -45,8 +44,9 @@ async def start_load(
     require_loopback(list(urls))
     LoadSetup(urls, deployment.target.capabilities, clock.base).write(run)
     count = plan.scenario["load"]["processes"]
+    environment = clean_environment(Path(harness.__file__).parents[1])
     processes = [
-        await guardian.spawn(f"load-{number}", _command(run, number, count), _environment())
+        await guardian.spawn(f"load-{number}", _command(run, number, count), environment)
         for number in range(count)
     ]
     return LoadProcesses(processes, run, clock)
@@ -58,13 +58,6 @@ def _command(run: RunFolder, number: int, count: int) -> list[str]:
         *("--run", str(run.root.resolve())),
         *("--number", str(number), "--of", str(count)),
     ]
-
-
-def _environment() -> dict[str, str]:
-    """Return a clean environment: nothing of the user's shell changes what load does."""
-    kept = {name: os.environ[name] for name in ("HOME", "LANG", "TZ") if name in os.environ}
-    source = str(Path(harness.__file__).parents[1])
-    return {**kept, "PATH": os.defpath, "PYTHONPATH": source, "PYTHONUNBUFFERED": "1"}
 
 
 class LoadProcesses:
@@ -90,11 +83,11 @@ class LoadProcesses:
                 "load processes connect their sockets",
             )
         except WaitTimeout as error:
-            raise UserError(f"{error}\n{self._log(self._processes[0])}") from error
+            raise UserError(f"{error}\n{log_tail(self._processes[0].log)}") from error
         for process in self._any_exited():
             raise UserError(
                 f"{process.name} ended with status {process.exit_status} before the load began; "
-                f"the end of {process.log}:\n{self._log(process)}"
+                f"expected it to connect its sockets. {log_tail(process.log)}"
             )
 
     def go(self, t0: float) -> None:
@@ -154,13 +147,6 @@ class LoadProcesses:
             for process, result in zip(left, results, strict=True):
                 if not isinstance(result, BaseException):
                     self._record_exit(process, expected=False)
-
-    def _log(self, process: Process) -> str:
-        try:
-            lines = process.log.read_text(errors="replace").splitlines()
-        except OSError:
-            return "(no log)"
-        return "\n".join(lines[-SHOWN_LOG_LINES:])
 
 
 def _read(path: Path) -> dict[str, Any]:

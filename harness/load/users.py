@@ -58,6 +58,8 @@ class ChatUser(User):
             self._look_around(stream)
             self._await_end(stream)
             self._previous = stream
+        if self.shared.over():
+            return
         low, high = self.shared.scenario.load.think_s
         gevent.sleep(self.choices.between(low, high))
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import orjson
 
+from harness.load.setup import write_whole
+
 
 @dataclass
 class Account:
@@ -42,11 +44,11 @@ class Accounts:
     model: str = ""
 
     def write(self, path: Path) -> None:
-        """Write the accounts file."""
+        """Write the accounts file; a reader sees all of it or none."""
         fields = asdict(self)
         for entry in fields["spare"]:
             entry["account"] = entry["name"]
-        path.write_bytes(orjson.dumps(fields, option=orjson.OPT_INDENT_2))
+        write_whole(path, orjson.dumps(fields, option=orjson.OPT_INDENT_2))
 
     @classmethod
     def read(cls, path: Path) -> Accounts:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import gevent
 from gevent.event import Event
 
 from harness.clock import RunClock
@@ -47,7 +49,9 @@ class LoadContext:
         self.users = own_users(len(self.accounts.users), number, of)
         self.length = load_seconds(self.scenario)
         bounds = default_bounds() | self.scenario.bounds
-        self.unlisted_s = bounds["tasks_unlisted_s"] + 0.2  # by then no end may still be listed
+        self.unlisted_s = (
+            bounds.get("tasks_unlisted_s", 5.0) + 0.2
+        )  # by then no end may still be listed
         self.t0 = 0.0
         self.started = Event()
         self.broken: list[str] = []  # errors of the load itself: they void its evidence
@@ -83,6 +87,17 @@ class LoadContext:
     def note(self, text: str, level: str = "info") -> None:
         """Record something that a reader of the log should see."""
         self.writer.record("note", level=level, text=f"load-{self.number}: {text}")
+
+    def spawn(self, work: Callable[..., object], *arguments: object) -> None:
+        """Run work in a greenlet; an exception in it voids the load's evidence, never passes."""
+
+        def guarded() -> None:
+            try:
+                work(*arguments)
+            except Exception as error:  # recorded, then the process fails
+                self.fault(f"{work.__qualname__}: {type(error).__name__}: {error}")
+
+        gevent.spawn(guarded)
 
     def fault(self, text: str) -> None:
         """Record an error of the load itself: the process will exit with status 1."""

@@ -125,7 +125,11 @@ class Generator:
 
 
 def main(run: RunFolder, number: int, of: int) -> int:
-    """Run one load process; SIGTERM ends it early with its history flushed."""
+    """Run one load process once there are accounts.
+
+    SIGTERM ends it early, with its history flushed.
+    """
+    wait_for_sync(run.accounts.exists, START_S, "accounts")
     generator = Generator(run, number, of)
     gevent.signal_handler(signal.SIGTERM, _terminate, generator)
     return generator.run()

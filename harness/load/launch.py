@@ -39,7 +39,11 @@ class Spawner(Protocol):
 async def start_load(
     guardian: Spawner, deployment: Deployment, plan: Plan, run: RunFolder, clock: RunClock
 ) -> LoadProcesses:
-    """Spawn the scenario's load processes; they connect their sockets and wait for `go`."""
+    """Spawn the scenario's load processes; they connect their sockets and wait for `go`.
+
+    May be called before `prepare`, so that Locust's start overlaps with it: the processes wait
+    for the accounts.
+    """
     urls = tuple(worker.url for worker in deployment.workers)
     require_loopback(list(urls))
     LoadSetup(urls, deployment.target.capabilities, clock.base).write(run)

@@ -114,7 +114,7 @@ class Operations:
                 "tokens": stream.tokens,
                 **args,
             },
-            lambda body: {"chat_id": body["chat_id"], "tasks": list(body["task_ids"])},
+            _chat_result,
         )
         if answer.ok:
             now = self._context.clock.now()
@@ -280,6 +280,12 @@ def _keep_cookie(account: Account, headers: Any) -> None:
         if pair.startswith(f"{SESSION_COOKIE}="):
             gone = "max-age=0" in attributes.lower() or pair.endswith(("=", '=""'))
             account.cookie = "" if gone else pair
+
+
+def _chat_result(body: dict[str, Any]) -> dict[str, Any]:
+    if not body["task_ids"]:
+        raise KeyError("no task")
+    return {"chat_id": body["chat_id"], "tasks": list(body["task_ids"])}
 
 
 def _stop_result(body: dict[str, Any]) -> dict[str, Any]:

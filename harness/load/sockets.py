@@ -54,8 +54,8 @@ class UserSocket:
 
     def start(self) -> None:
         """Connect, in the background, until it works."""
-        gevent.spawn(self._connect_until_up)
-        gevent.spawn(self._beat)
+        self._context.spawn(self._connect_until_up)
+        self._context.spawn(self._beat)
 
     def close(self) -> None:
         """Write open runs and close for good."""
@@ -121,7 +121,7 @@ class UserSocket:
         self._context.counters.sockets -= 1
         self._context.writer.record("socket", socket=name, event="lost", reason=reason)
         if not self._closing:
-            gevent.spawn(self._connect_until_up)
+            self._context.spawn(self._connect_until_up)
 
     def _beat(self) -> None:
         gevent.sleep(self._choices.between(0.5, 1) * HEARTBEAT_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import gevent
 import orjson
@@ -31,7 +32,7 @@ class Watch:
             (STATUS_S, self.status),
             (SAMPLE_S, self.sample),
         ):
-            gevent.spawn(_every, period, job)
+            self._context.spawn(_every, period, job)
 
     def flush(self) -> None:
         """Hand gathered records to the operating system."""
@@ -71,7 +72,7 @@ class Watch:
         )
 
 
-def _every(period: float, job: object) -> None:
+def _every(period: float, job: Callable[[], None]) -> None:
     while True:
         gevent.sleep(period)
-        job()  # type: ignore[operator]  # bound methods above
+        job()

@@ -1,0 +1,130 @@
+"""What a user's socket makes of the events that reach it, in both of the wire's forms."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.clock import RunClock
+from harness.load.accounts import Account
+from harness.load.sockets import UserSocket
+from harness.load.streams import Stream, Streams
+from harness.load.token_runs import TokenRuns
+from harness.plan import Choices
+
+
+class Ear:
+    """A socket without a network: events go in, records come out."""
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, Any]] = []
+        self.faults: list[str] = []
+        self.clock = RunClock()
+        self.streams = Streams()
+        self.stream = Stream("c1-0", 1, 60, 10)
+        self.streams.add(self.stream)
+        context = SimpleNamespace(
+            writer=self,
+            clock=self.clock,
+            streams=self.streams,
+            fault=self.faults.append,
+            home=lambda _: 0,
+            choices=lambda name: Choices(1, name),
+        )
+        account = Account("u1", "u1@load.example", "pw", "10.0.0.1")
+        self._socket = UserSocket(context, 1, account)  # type: ignore[arg-type]  # the parts used
+        self._runs = TokenRuns("u1-0", self)  # type: ignore[arg-type]  # writer's record only
+
+    def record(self, k: str, t: float | None = None, **fields: Any) -> None:
+        """Take a record."""
+        self.records.append({"k": k, **fields})
+
+    def hear(self, kind: str, data: Any, message: str | None = None, chat: str = "chat") -> None:
+        """Receive one `events` event."""
+        event = {"chat_id": chat, "message_id": message or self.stream.message_id}
+        event |= {"data": {"type": kind, "data": data}}
+        self._socket._on_event("u1-0", self._runs, "events", [event])
+
+    def kinds(self) -> list[str]:
+        """Return the kinds of all records."""
+        return [record["k"] for record in self.records]
+
+
+def delta(text: str) -> dict[str, str]:
+    """Return a token event's data."""
+    return {"type": "response.output_text.delta", "delta": text}
+
+
+def test_deltas_and_the_end_give_one_run_and_one_end() -> None:
+    """The run is written with the end, and the stream's user is woken."""
+    ear = Ear()
+    ear.hear("chat:active", {"active": True})
+    ear.hear("response:completion", {"type": "response.created"})
+    ear.hear("response:completion", delta("c1-0:0 "))
+    ear.hear("response:completion", delta("c1-0:1 "))
+    ear.hear("chat:completion", {"done": True, "content": "c1-0:0 c1-0:1 "})
+    assert [(r["k"], r.get("first"), r.get("last"), r.get("event")) for r in ear.records] == [
+        ("run", 0, 1, None),
+        ("end", None, None, "done"),
+    ]
+    assert ear.stream.ended.is_set()
+
+
+def test_the_older_form_of_deltas_counts_the_same() -> None:
+    """Tokens may come as the provider's own chunks inside `chat:completion`."""
+    ear = Ear()
+    ear.hear("chat:completion", {"choices": [{"delta": {"role": "assistant"}}]})
+    ear.hear("chat:completion", {"choices": [{"delta": {"content": "c1-0:0 "}}]})
+    ear.hear("chat:completion", {"done": True})
+    assert ear.kinds() == ["run", "end"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "event"),
+    [
+        ("chat:tasks:cancel", None, "cancel"),
+        ("chat:message:error", {"error": {"content": "x"}}, "error"),
+        ("chat:completion", {"error": {"content": "x"}, "done": True}, "error"),
+    ],
+)
+def test_ends_other_than_done(kind: str, data: Any, event: str) -> None:
+    """A stopped and a failed stream are told apart."""
+    ear = Ear()
+    ear.hear(kind, data)
+    assert [(r["stream"], r["event"]) for r in ear.records] == [("c1-0", event)]
+
+
+def test_every_end_is_recorded_and_the_first_one_counts() -> None:
+    """Being told twice is evidence, not noise."""
+    ear = Ear()
+    ear.hear("chat:tasks:cancel", None)
+    first = ear.stream.ended_at
+    ear.hear("chat:completion", {"done": True})
+    assert [r["event"] for r in ear.records] == ["cancel", "done"]
+    assert ear.stream.ended_at == first
+
+
+def test_a_resync_hint_is_recorded() -> None:
+    """The client is told to fetch anew."""
+    ear = Ear()
+    ear.hear("resync", {})
+    assert ear.records == [{"k": "resync", "socket": "u1-0"}]
+
+
+def test_ends_of_unknown_streams_are_nobodys() -> None:
+    """Events of another client's chats are left alone."""
+    ear = Ear()
+    ear.hear("chat:tasks:cancel", None, message="other", chat="other")
+    assert ear.records == []
+
+
+def test_a_malformed_event_voids_the_evidence() -> None:
+    """What cannot be understood must not pass as silence, nor end the reader."""
+    ear = Ear()
+    ear.hear("response:completion", "no object")
+    assert "AttributeError" in ear.faults[0]
+    ear.hear("response:completion", delta("c1-0:0 "))
+    ear.hear("chat:tasks:cancel", None)
+    assert ear.kinds() == ["run", "end"]

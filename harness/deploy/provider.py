@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.clock import RunClock
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 PORT = 9000
 READY_S = 15.0
+ROOT = Path(__file__).resolve().parents[2]  # the harness may be run uninstalled
 
 
 async def start_provider(
@@ -28,6 +30,6 @@ async def start_provider(
     options = {"host": host, "port": PORT, "history": run.history.resolve(), "base": clock.base}
     argv = [sys.executable, "-m", "harness.deploy.provider_app"]
     argv += [f"--{name}={value}" for name, value in options.items()]
-    process = await guardian.spawn("provider", argv, clean_environment())
+    process = await guardian.spawn("provider", argv, clean_environment(ROOT))
     await answered(process, f"http://{host}:{PORT}/v1/models", READY_S)
     deployment.provider_url = f"http://{host}:{PORT}/v1"

@@ -27,7 +27,8 @@ def clean_environment(*python_path: Path) -> dict[str, str]:
     environment = {name: os.environ[name] for name in KEPT if name in os.environ}
     folders = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
     environment["PATH"] = os.pathsep.join(folders)
-    paths = [*map(str, python_path), *filter(None, [environment.pop("PYTHONPATH", "")])]
+    inherited = [Path(path) for path in environment.pop("PYTHONPATH", "").split(os.pathsep) if path]
+    paths = [str(path.resolve()) for path in (*python_path, *inherited)]
     if paths:
         environment["PYTHONPATH"] = os.pathsep.join(paths)
     environment["PYTHONUNBUFFERED"] = "1"  # a log must be whole when the process is killed

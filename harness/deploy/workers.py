@@ -58,7 +58,8 @@ async def start_worker(
         **hook_environment(deployment, run, clock, worker),
     }
     command = target.command(spec)
-    worker.process = await guardian.spawn(worker.instance, command, environment)
+    # a target's command may be relative, or name a module of the current folder
+    worker.process = await guardian.spawn(worker.instance, command, environment, Path.cwd())
     path = "/ready" if READY in target.capabilities else "/health"
     await answered(worker.process, worker.url + path, READY_S)
 

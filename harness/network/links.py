@@ -17,6 +17,7 @@ open connections end at once (with FIN), later ones with RST.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +31,7 @@ from harness.network.toxiproxy import Control
 
 FIRST_PORT = 20000
 PORTS_PER_WORKER = 100
+TIMER_MS = 1.0  # Toxiproxy may wake up this much early
 STREAMS = ("upstream", "downstream")
 
 
@@ -66,8 +68,8 @@ class Links:
 
     async def latency(self, links: Sequence[Link], ms: float, jitter: float = 0) -> None:
         """Delay each way by half of `ms`, give or take half of `jitter`."""
-        attributes = {"latency": round(ms / 2), "jitter": round(jitter / 2)}
-        await self._begin(links, "latency", max(0.0, ms - jitter))
+        attributes = {"latency": math.ceil(ms / 2), "jitter": math.floor(jitter / 2)}
+        await self._begin(links, "latency", max(0.0, ms - jitter - TIMER_MS))
         await self._call(lambda api: _poison(api, links, "latency", attributes))
 
     async def hold(self, links: Sequence[Link]) -> None:

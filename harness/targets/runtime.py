@@ -64,8 +64,8 @@ class RuntimeTarget(Target):
         return KEYS[purpose]
 
 
-KEYS = {
-    "events": f"{PREFIX}:socketio",
+KEYS = {  # as in runtime/redis/keys.py, pinned by a test; the tag in braces decides the slot
+    "events": f"{{{PREFIX}:socketio}}:events",
     "tasks": f"{PREFIX}:tasks",
     "sessions": f"{PREFIX}:session_pool",
 }

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from net_parts import SUBNET, LocalGuardian, deployment_of, linked, local_guardian, start_node, talk
+from net_parts import guarded, linked, start_node, talk
 
 from harness.clock import RunClock
 from harness.deploy.folder import RunFolder
 from harness.deploy.model import Deployment, Worker
 from harness.deploy.service import clean_environment
+from harness.deploy.spawner import Guardian
 from harness.deploy.workers import HOOK, hook_environment
 from harness.network.toxiproxy import find_toxiproxy
 from harness.waiting import wait_for
@@ -28,14 +29,13 @@ Done = subprocess.CompletedProcess[str]
 CLIENT = Path(__file__).parent / "dial_client.py"
 
 
-async def _add_cluster(guardian: LocalGuardian, deployment: Deployment) -> None:
+async def _add_cluster(guardian: Guardian, deployment: Deployment) -> None:
     """Two nodes with half of the slots each, so that some keys need the other node."""
     config = ("cluster-enabled yes", "cluster-require-full-coverage no")
+    hosts = {f"redis-{i}": f"{deployment.subnet}.{10 + i}" for i in (1, 2)}
     nodes = [
-        await start_node(
-            guardian, f"redis-{i}", 10 + i, *config, f"cluster-announce-ip {SUBNET}.{10 + i}"
-        )
-        for i in (1, 2)
+        await start_node(guardian, name, host, *config, f"cluster-announce-ip {host}")
+        for name, host in hosts.items()
     ]
     for node, slots in zip(nodes, ("0 8191", "8192 16383"), strict=True):
         talk(node, f"CLUSTER ADDSLOTSRANGE {slots}")
@@ -54,13 +54,14 @@ async def _add_cluster(guardian: LocalGuardian, deployment: Deployment) -> None:
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def deployment(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Deployment]:
     """Give a plain Redis (watched by a sentinel) and a cluster of two, all behind links."""
-    with local_guardian(tmp_path_factory.mktemp("dial")) as guardian:
-        site = deployment_of("mixed")
-        plain = await start_node(guardian, "redis-0", 10)
+    async with guarded(tmp_path_factory.mktemp("dial")) as (guardian, site):
+        plain = await start_node(guardian, "redis-0", f"{site.subnet}.10")
         site.nodes.append(plain)
         await _add_cluster(guardian, site)
         monitor = f"sentinel monitor mymaster {plain.host} {plain.port} 1"
-        site.sentinels.append(await start_node(guardian, "sentinel-0", 30, monitor))
+        site.sentinels.append(
+            await start_node(guardian, "sentinel-0", f"{site.subnet}.30", monitor)
+        )
         links = await linked(guardian, site)
         yield site
         await links.close()
@@ -161,12 +162,12 @@ asyncio.run(main())
 """
 
 
-def _stalls(block: str, folder: Path) -> list[dict[str, float]]:
+def _stalls(deployment: Deployment, block: str, folder: Path) -> list[dict[str, float]]:
     """Return the records of a small uvicorn server whose loop runs `block` once."""
     run, worker = RunFolder.create(folder), Worker(2, "127.0.0.1", 8080, "worker-2")
-    hook = hook_environment(deployment_of("standalone"), run, RunClock(), worker)
+    hook = hook_environment(deployment, run, RunClock(), worker)
     subprocess.run(
-        [sys.executable, "-c", SERVER.replace("{block}", block), f"{SUBNET}.9"],
+        [sys.executable, "-c", SERVER.replace("{block}", block), f"{deployment.subnet}.9"],
         env={**clean_environment(HOOK), **hook},
         check=True,
         timeout=30,
@@ -178,9 +179,9 @@ def _stalls(block: str, folder: Path) -> list[dict[str, float]]:
     return [record for record in records if record["k"] == "stall"]
 
 
-async def test_a_blocked_loop_is_reported_at_once(tmp_path: Path) -> None:
+async def test_a_blocked_loop_is_reported_at_once(deployment: Deployment, tmp_path: Path) -> None:
     """A 0.3 s synchronous wait on the loop is one record of at least 250 ms."""
-    stalls = _stalls("time.sleep(0.3)", tmp_path)
+    stalls = _stalls(deployment, "time.sleep(0.3)", tmp_path)
     assert max(stall["ms"] for stall in stalls) >= 250
     assert all(stall["worker"] == 2 for stall in stalls)
     assert all(stall["raw_ms"] >= stall["ms"] for stall in stalls)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from net_parts import deployment_of, linked, local_guardian, start_node
+from net_parts import guarded, linked, start_node
 
 from harness.deploy.model import Deployment
 from harness.network.evidence import LinkError, Witness
@@ -36,9 +36,9 @@ class Site:
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     """Give one Redis behind the links of two workers."""
-    with local_guardian(tmp_path) as guardian:
-        deployment = deployment_of("standalone")
-        deployment.nodes.append(await start_node(guardian, "redis-0", 10))
+    async with guarded(tmp_path) as (guardian, deployment):
+        host = f"{deployment.subnet}.10"
+        deployment.nodes.append(await start_node(guardian, "redis-0", host))
         links = await linked(guardian, deployment, workers=2)
         yield Site(deployment, links)
         await links.close()

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import signal
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from net_parts import deployment_of, local_guardian
+import pytest_asyncio
+from net_parts import guarded
 
 from harness.clock import RunClock
 from harness.deploy.folder import RunFolder
+from harness.deploy.model import Process
 from harness.deploy.provider import start_provider
 from harness.waiting import wait_for
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 class Provider:
     """A running provider and its history."""
 
-    def __init__(
-        self, url: str, run: RunFolder, clock: RunClock, process: subprocess.Popen[bytes]
-    ) -> None:
+    def __init__(self, url: str, run: RunFolder, clock: RunClock, process: Process) -> None:
         self.process = process
         self.url = url
         self.run = run
@@ -40,16 +41,17 @@ class Provider:
         return (await wait_for(events, 5, f"{stream} closes"))[0]
 
 
-@pytest.fixture
-async def provider(tmp_path: Path) -> AsyncIterator[Provider]:
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def provider(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Provider]:
     """Give a provider started as a run starts it."""
-    with local_guardian(tmp_path) as guardian:
-        deployment, run, clock = deployment_of("standalone"), RunFolder.create(tmp_path), RunClock()
-        await start_provider(guardian, deployment, run, clock)  # type: ignore[arg-type]  # same interface
-        yield Provider(deployment.provider_url, run, clock, guardian.children[-1])
+    async with guarded(tmp_path_factory.mktemp("provider")) as (guardian, deployment):
+        clock = RunClock()
+        await start_provider(guardian, deployment, guardian.run, clock)
+        process = guardian.processes["provider"]
+        yield Provider(deployment.provider_url, guardian.run, clock, process)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
     """Give an HTTP client."""
     async with aiohttp.ClientSession() as client:
@@ -147,7 +149,7 @@ async def test_the_providers_own_end_is_no_close_of_a_stream(
     """SIGTERM ends the process without waiting for streams, and blames no client for it."""
     response = await session.post(**_ask(provider, "[[stream=s7 tokens=50 rate=1]]"))
     await wait_for(lambda: provider.records("s7"), 5, "s7 opens")
-    provider.process.terminate()
-    await wait_for(lambda: provider.process.poll() is not None, 5, "provider ends")
+    provider.process.signal(signal.SIGTERM)
+    await provider.process.wait(5)
     assert [r["event"] for r in provider.records("s7")] == ["open"]
     response.close()

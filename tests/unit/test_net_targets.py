@@ -9,7 +9,7 @@ import pytest
 from harness.errors import UserError
 from harness.targets import get_target
 from harness.targets.base import RedisAccess, WorkerSpec
-from harness.targets.runtime import RuntimeTarget
+from harness.targets.runtime import PREFIX, RuntimeTarget
 
 NODES = (("127.94.1.10", 6379), ("127.94.1.11", 6379))
 SENTINELS = (("127.94.1.30", 26379), ("127.94.1.31", 26379))
@@ -81,3 +81,28 @@ def test_an_unknown_purpose_has_no_key() -> None:
     """Faults may aim at events, tasks and sessions only."""
     with pytest.raises(UserError, match="events, sessions, tasks"):
         RuntimeTarget().key("documents")
+
+
+@pytest.mark.parametrize("purpose", ["events", "tasks", "sessions"])
+def test_keys_are_those_of_the_runtime(purpose: str) -> None:
+    """A fault on `primary-of:events` hits the node whose key the runtime really uses."""
+    from runtime.redis.keys import Keys
+
+    assert RuntimeTarget().key(purpose) == Keys(PREFIX).key(purpose)
+
+
+def test_the_runtime_accepts_its_environment() -> None:
+    """The runtime's own settings read every topology's variables without an error."""
+    from runtime.settings import load_settings
+
+    for redis in (
+        RedisAccess("standalone", NODES[:1]),
+        RedisAccess("sentinel", NODES, SENTINELS),
+        RedisAccess("cluster", NODES),
+    ):
+        settings = load_settings(RuntimeTarget().environment(spec(redis)))
+        assert settings.sentinels == redis.sentinels
+        assert settings.redis_cluster is (redis.topology == "cluster")
+        assert settings.provider_urls == ("http://p/v1",)
+        assert settings.manager == "redis"
+        assert settings.argon2_time_cost == 1

@@ -18,10 +18,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import urlsplit
 
+import requests
 from toxiproxy import Proxy
 from toxiproxy.api import APIConsumer
 
@@ -139,8 +139,12 @@ class Links:
                 self._witnesses[link.name] = witness
             self._modes[link.name] = (mode, least_ms)
 
-    async def _call(self, work: Any) -> None:
-        await asyncio.to_thread(self._control.call, work)
+    async def _call(self, work: Callable[[type[APIConsumer]], object]) -> None:
+        try:
+            await asyncio.to_thread(self._control.call, work)
+        except requests.RequestException as error:
+            where = self.deployment.toxiproxy_url
+            raise LinkError(f"Toxiproxy at {where} does not answer: {error}") from error
 
 
 def _text(address: tuple[str, int]) -> str:

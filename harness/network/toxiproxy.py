@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import toxiproxy.api
 from toxiproxy import Toxiproxy
 from toxiproxy.api import APIConsumer
 
+from harness.deploy.service import log_tail
 from harness.errors import MissingPart, UserError
 from harness.waiting import wait_for_sync
 
@@ -97,10 +99,23 @@ async def start_toxiproxy(guardian: Guardian, deployment: Deployment) -> None:
     if binary is None:
         raise MissingPart(MISSING.format(cache=cached_binary().parent))
     host = f"{deployment.subnet}.2"
+    _must_be_free(host)  # else another run's server would answer for ours
     argv = [str(binary), "-host", host, "-port", str(PORT)]
     process = await guardian.spawn("toxiproxy", argv, {"LOG_LEVEL": "error"})
     await asyncio.to_thread(_wait_ready, process, host)
     deployment.toxiproxy_url = f"http://{host}:{PORT}"
+
+
+def _must_be_free(host: str) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, PORT))
+        except OSError as error:
+            raise UserError(
+                f"Toxiproxy needs {host}:{PORT}, and it cannot be had: {error.strerror}. "
+                "`harness clean` ends what earlier runs left; `ss -ltnp` shows who listens there"
+            ) from error
 
 
 def _wait_ready(process: Process, host: str) -> None:
@@ -119,5 +134,5 @@ def _wait_ready(process: Process, host: str) -> None:
     if outcome == "died":
         raise UserError(
             f"Toxiproxy ended with status {process.exit_status} instead of listening on "
-            f"{host}:{PORT}; is the address in use? Its log: {process.log}"
+            f"{host}:{PORT}. {log_tail(process.log)}"
         )

@@ -10,9 +10,11 @@ import pytest
 from net_parts import guarded, linked, start_node
 
 from harness.deploy.model import Deployment
+from harness.deploy.spawner import Guardian
+from harness.errors import UserError
 from harness.network.evidence import LinkError, Witness
 from harness.network.links import Links
-from harness.network.toxiproxy import find_toxiproxy
+from harness.network.toxiproxy import find_toxiproxy, start_toxiproxy
 
 pytestmark = pytest.mark.skipif(find_toxiproxy() is None, reason="Toxiproxy is not installed")
 
@@ -20,7 +22,8 @@ pytestmark = pytest.mark.skipif(find_toxiproxy() is None, reason="Toxiproxy is n
 class Site:
     """One Redis and the links of two workers to it."""
 
-    def __init__(self, deployment: Deployment, links: Links) -> None:
+    def __init__(self, guardian: Guardian, deployment: Deployment, links: Links) -> None:
+        self.guardian = guardian
         self.deployment = deployment
         self.links = links
         self.of_0 = [link for link in deployment.links if link.worker == 0]
@@ -32,6 +35,12 @@ class Site:
         assert witness is not None
         return witness
 
+    async def kill(self, name: str) -> None:
+        """SIGKILL a process and wait for its end."""
+        process = self.guardian.processes[name]
+        process.signal(9)
+        await process.wait(5)
+
 
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
@@ -40,7 +49,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         host = f"{deployment.subnet}.10"
         deployment.nodes.append(await start_node(guardian, "redis-0", host))
         links = await linked(guardian, deployment, workers=2)
-        yield Site(deployment, links)
+        yield Site(guardian, deployment, links)
         await links.close()
 
 
@@ -134,10 +143,22 @@ async def test_a_second_fault_on_the_same_link_is_refused(site: Site) -> None:
 
 async def test_a_dead_node_is_no_evidence(site: Site) -> None:
     """When the node behind a link is down, the link proves nothing."""
-    process = site.deployment.nodes[0].process
-    assert process is not None
-    process.signal(9)
-    await process.wait(5)
+    await site.kill("redis-0")
     await site.links.hold(site.of_0)
     with pytest.raises(LinkError, match="no evidence"):
         await site.links.evidence(site.of_0)
+
+
+async def test_a_toxiproxy_that_is_gone_is_named(site: Site) -> None:
+    """When the server died, the fault's error says so and where it was."""
+    await site.kill("toxiproxy")
+    with pytest.raises(LinkError, match=r"Toxiproxy at http://127.* does not answer"):
+        await site.links.heal(site.of_0)
+
+
+async def test_a_toxiproxy_whose_address_is_taken_is_a_users_mistake(
+    site: Site,
+) -> None:
+    """Another run's server must not answer for ours; the message has address and reason."""
+    with pytest.raises(UserError, match=r"needs 127.*:8474.*Address already in use"):
+        await start_toxiproxy(site.guardian, site.deployment)

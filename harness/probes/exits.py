@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from harness.deploy.model import Deployment, Process
 from harness.faults.context import FaultContext
 from harness.history.writer import HistoryWriter
@@ -26,17 +24,21 @@ class ExitProbe(Probe):
         self._told: set[tuple[str, int]] = set()
 
     async def watch(self) -> None:
-        """Look at every process of the deployment ten times a second."""
+        """Look at every process of the run ten times a second."""
         async for _ in ticks(PERIOD_S):
             for process in self._processes():
                 if process.exit_status is not None:
                     self._tell(process)
 
-    def _processes(self) -> Iterator[Process]:
+    def _processes(self) -> list[Process]:
+        """Return servers, workers, provider and proxy; load processes end when they are done."""
+        if self._context is not None:
+            everything = self._context.guardian.processes.values()
+            return [process for process in everything if not process.name.startswith("load")]
         deployment = self.deployment
         nodes = (node.process for node in (*deployment.nodes, *deployment.sentinels))
         workers = (worker.process for worker in deployment.workers)
-        return (process for process in (*nodes, *workers) if process is not None)
+        return [process for process in (*nodes, *workers) if process is not None]
 
     def _tell(self, process: Process) -> None:
         if (key := (process.name, process.pid)) in self._told:

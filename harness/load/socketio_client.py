@@ -57,6 +57,7 @@ class SocketClient:
         self._headers = headers
         self._on_event = on_event
         self._on_lost = on_lost
+        self._socket = socket.socket()
         self._parser = frames.FrameParser()
         self._sending = RLock()
         self._acks: dict[int, AsyncResult] = {}
@@ -72,10 +73,10 @@ class SocketClient:
 
         Raises OSError, TimeoutError, UpgradeRefused, ConnectRejected or SocketLost.
         """
-        address = (self._url.hostname, self._url.port or 80)
-        self._socket = socket.create_connection(address, CONNECT_TIMEOUT_S)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
+            self._socket.settimeout(CONNECT_TIMEOUT_S)
+            self._socket.connect((self._url.hostname, self._url.port or 80))
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             rest = self._upgrade()
             gevent.spawn(self._read, rest)
             self._await(self._opened)

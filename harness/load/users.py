@@ -66,7 +66,8 @@ class ChatUser(User):
     def _start(self) -> Stream | None:
         """Start a chat on another worker than the socket's; return None when it did not."""
         shared = self.shared
-        if not self.socket.connected.wait(END_TOLERANCE_S):
+        left = shared.t0 + shared.length - shared.clock.now()
+        if not self.socket.connected.wait(max(0.0, min(left, END_TOLERANCE_S))):
             return None
         chats = shared.scenario.load.chats
         name = f"c{self.number}-{self._chats}"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from harness.clock import RunClock
+from harness.history.errors import classify
 from harness.load.accounts import Account
+from harness.load.socketio_client import SocketClient
 from harness.load.sockets import UserSocket
 from harness.load.streams import Stream, Streams
 from harness.load.token_runs import TokenRuns
@@ -128,3 +131,14 @@ def test_a_malformed_event_voids_the_evidence() -> None:
     ear.hear("response:completion", delta("c1-0:0 "))
     ear.hear("chat:tasks:cancel", None)
     assert ear.kinds() == ["run", "end"]
+
+
+def test_a_refused_connection_is_refused_each_time() -> None:
+    """Nobody listens: the error is definite, and closing what never opened is harmless."""
+    with socket.create_server(("127.95.8.1", 0)) as server:
+        port = server.getsockname()[1]
+    client = SocketClient(f"http://127.95.8.1:{port}", "/ws/socket.io", {}, print, print)
+    with pytest.raises(ConnectionRefusedError) as caught:
+        client.connect({"token": "x"})
+    client.close()
+    assert classify(caught.value) == ("fail", "connection-refused")

@@ -60,14 +60,18 @@ async def use_async(topology: str, host: str, port: int) -> list[str]:
 
 
 async def _follow_moved(client: Any) -> None:
-    """Ask the wrong node on purpose: redis-py goes where its MOVED points."""
+    """Ask the wrong node on purpose, over new connections: redis-py goes where MOVED points."""
     manager = client.nodes_manager
     slots = manager.slots_cache
     nodes = client.get_primaries()
+    owner = slots[client.keyslot(KEYS[0])][0]
+    for node in nodes:
+        await node.disconnect()
     for slot, owners in list(slots.items()):
         slots[slot] = [next(node for node in nodes if node != owners[0])]
     for key in KEYS:
         assert await client.get(key) == key.encode()
+    assert slots[client.keyslot(KEYS[0])][0] == owner  # a MOVED mended the table
 
 
 if __name__ == "__main__":

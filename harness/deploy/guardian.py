@@ -1,0 +1,272 @@
+"""The guardian process: parent of every process of a run, and the one who ends them all.
+
+Run by path with `python -I -S`, standard library only, single-threaded. The harness talks to it
+over a socket pair, one JSON object a line:
+
+    {"id": 1, "do": "spawn", "name", "argv", "env", "cwd", "log"} → {"id": 1, "pid"}
+                                                     or {"id": 1, "errno", "error", "file"}
+    {"do": "signal", "pid", "number"}                → nothing; only a living child is signalled
+    {"do": "stop", "grace"}                          → {"stopped": number, "killed": [pid, …]}
+    a child that ended                               → {"exit": pid, "status"}
+
+At end of file the harness is gone, however that came about: everything is ended, the run's data
+folder removed, and the lease freed by the guardian's own end.
+
+Why a process: its children's parent-death signal must not hang on a thread, orphans must find a
+parent that still knows the run (subreaper), and Ctrl-C must not reach it. Why not markers in the
+environment: redis and nginx write their process title over it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+ORPHAN_GRACE_S = 1.5  # between SIGTERM and SIGKILL when the harness is gone
+LAST_S = 20.0  # after so long a process is stuck in the kernel, and only its name can be told
+PERIOD_S = 0.01
+IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def main() -> None:
+    """Serve until told to stop or until the harness is gone."""
+    control, data, registry = socket.socket(fileno=int(sys.argv[1])), sys.argv[2], sys.argv[3]
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    if sys.platform == "linux":
+        _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    with control, Registry(Path(registry), *sys.argv[4:]) as entries:
+        Guardian(control, Path(data), entries).serve()
+
+
+class Registry:
+    """The run's entry in the cache: who guards what, for `harness clean` after the guardian died.
+
+    One JSON object a line: the guardian first, then each child. Removed at an orderly end.
+    """
+
+    def __init__(self, path: Path, folder: str, subnet: str) -> None:
+        self._path = path
+        self._file = path.open("w", encoding="utf-8")
+        pid = os.getpid()
+        self._add(guardian=pid, started=started(pid), subnet=subnet, folder=folder)
+
+    def child(self, pid: int, name: str) -> None:
+        """Add a child; it leads a session of its own, so its pid names its offspring too."""
+        self._add(name=name, pid=pid, started=started(pid))
+
+    def _add(self, **entry: Any) -> None:
+        self._file.write(json.dumps(entry) + "\n")
+        self._file.flush()
+
+    def __enter__(self) -> Registry:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+
+class Guardian:
+    """The loop over the control socket and the children's ends."""
+
+    def __init__(self, control: socket.socket, data: Path, registry: Registry) -> None:
+        self._control = control
+        self._data = data
+        self._registry = registry
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._buffer = b""
+        self._done = False
+
+    def serve(self) -> None:
+        """Answer requests and tell ends until everything is ended."""
+        reader, writer = socket.socketpair()
+        for end in (reader, writer):
+            end.setblocking(False)
+        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        with reader, writer, selectors.DefaultSelector() as selector:
+            selector.register(self._control, selectors.EVENT_READ, self._read)
+            selector.register(reader, selectors.EVENT_READ, lambda: reader.recv(4096))
+            self._send({"guardian": os.getpid()})
+            while not self._done:
+                for key, _ in selector.select():
+                    key.data()
+                self._reap()
+            signal.set_wakeup_fd(-1)
+
+    def _read(self) -> None:
+        try:
+            data = self._control.recv(1 << 16)
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            self._orphaned()
+            return
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        for line in lines:
+            self._handle(json.loads(line))
+
+    def _handle(self, request: dict[str, Any]) -> None:
+        if request["do"] == "spawn":
+            self._send({"id": request["id"], **self._spawn(request)})
+        elif request["do"] == "signal":
+            self._signal(request["pid"], request["number"])
+        else:
+            ended, killed = self._end_all(request["grace"])
+            self._send({"stopped": ended, "killed": killed})
+            self._done = True
+
+    def _signal(self, pid: int, number: int) -> None:
+        """Signal a child that was not reaped yet: its pid cannot have been given to another."""
+        if pid in self._children:
+            os.kill(pid, number)
+
+    def _spawn(self, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            with Path(request["log"]).open("ab") as log:
+                child = subprocess.Popen(
+                    request["argv"],
+                    env=request["env"],
+                    cwd=request["cwd"],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,  # a terminal's Ctrl-C is for the harness alone
+                    preexec_fn=_before_exec,  # safe: no threads here
+                )
+        except OSError as error:
+            return {"errno": error.errno, "error": error.strerror, "file": error.filename}
+        self._children[child.pid] = child
+        self._registry.child(child.pid, request["name"])
+        return {"pid": child.pid}
+
+    def _reap(self) -> int:
+        """Collect every child that ended, adopted ones too; return how many."""
+        number = 0
+        while True:
+            try:
+                pid, raw = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return number
+            if pid == 0:
+                return number
+            number += 1
+            if (child := self._children.pop(pid, None)) is not None:
+                child.returncode = os.waitstatus_to_exitcode(raw)
+                self._send({"exit": pid, "status": child.returncode})
+
+    def _end_all(self, grace: float) -> tuple[int, list[int]]:
+        """SIGTERM to every descendant, SIGKILL after `grace` seconds; return counts and killed."""
+        ended = self._end_within(grace, signal.SIGTERM)
+        left = list(descendants(os.getpid()))
+        return ended + self._end_within(LAST_S, signal.SIGKILL), left
+
+    def _end_within(self, seconds: float, number: int) -> int:
+        """Signal each descendant once, new ones as they appear, until none is left or time is up.
+
+        A stopped process gets SIGCONT as well, or it would never see SIGTERM.
+        """
+        signalled: set[int] = set()
+        ended, deadline = 0, time.monotonic() + seconds
+        while left := set(descendants(os.getpid())):
+            for pid in left - signalled:
+                _kill(pid, number)
+                _kill(pid, signal.SIGCONT)
+            signalled |= left
+            if time.monotonic() > deadline:
+                break
+            time.sleep(PERIOD_S)
+            ended += self._reap()
+        return ended
+
+    def _orphaned(self) -> None:
+        ended, killed = self._end_all(ORPHAN_GRACE_S)
+        shutil.rmtree(self._data, ignore_errors=True)
+        left = list(descendants(os.getpid()))
+        print(
+            f"the harness is gone: ended {ended} processes, {len(killed)} of them by SIGKILL; "
+            f"{len(left)} left {left or ''}",
+            flush=True,
+        )
+        self._done = True
+
+    def _send(self, message: dict[str, Any]) -> None:
+        try:
+            self._control.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            return  # the harness is gone: the read side sees it too, and acts
+
+
+def _before_exec() -> None:
+    """In the child: defaults for the signals that the guardian ignores, and die with it."""
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_DFL)
+    if sys.platform == "linux":
+        guardian = os.getppid()
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != guardian:  # it died between fork and prctl
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def descendants(root: int) -> Iterator[int]:
+    """Yield the pids of all processes below `root` that are not zombies."""
+    children: dict[int, list[tuple[int, str]]] = {}
+    for pid, parent, state in _processes():
+        children.setdefault(parent, []).append((pid, state))
+    parents = [root]
+    while parents:
+        for pid, state in children.get(parents.pop(), ()):
+            parents.append(pid)
+            if state != "Z":
+                yield pid
+
+
+def _processes() -> Iterator[tuple[int, int, str]]:
+    """Yield (pid, parent, state) of every process."""
+    for entry in os.listdir("/proc"):  # noqa: PTH208  # a third of the time
+        if entry.isdigit() and (fields := stat(int(entry))):
+            yield int(entry), int(fields[1]), fields[0]
+
+
+def stat(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat from the state on; nothing for a process that is gone."""
+    try:
+        content = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return content.rpartition(")")[2].split()
+
+
+def started(pid: int) -> int:
+    """Return the process's start in clock ticks since boot, 0 when it is gone.
+
+    Pid and start together name one process until the next boot.
+    """
+    fields = stat(pid)
+    return int(fields[19]) if fields else 0
+
+
+def _kill(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from harness.report.series import Series, SeriesFold, origin_of
+from harness.report.series import Mark, Series, SeriesFold, origin_of
 
 if TYPE_CHECKING:
     from harness.checks.judge import Judgement
@@ -68,14 +68,21 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def fold(folder: RunFolder, judgement: Judgement) -> Series:
-    """Read the history once and return what the report draws of it."""
-    from harness.history.reader import read_history
+    """Read the history once and return what the report draws of it.
+
+    Of a damaged history only what the reader yields before the damage is drawn; a note says so.
+    """
+    from harness.history.reader import HistoryError, read_history
 
     wanted = {
         name for f in judgement.findings for example in f.examples for name in example.operations
     }
-    origin = origin_of(read_history(folder.history))
-    folding = SeriesFold(origin, wanted)
-    for record in read_history(folder.history):
-        folding.feed(record)
+    folding = SeriesFold(wanted=wanted)
+    try:
+        folding.series.origin = origin_of(read_history(folder.history))
+        for record in read_history(folder.history):
+            folding.feed(record)
+    except HistoryError as error:
+        series = folding.series
+        series.notes.append(Mark(series.end, f"not drawn further: {error}", "error"))
     return folding.finish()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from harness.verdict import ExitCode, Verdict, exit_code
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 ICONS = {"pass": "✔", "fail": "✖", "unknown": "?", "n/a": "—"}  # colour alone is not enough
 _ORDER = {"fail": 0, "unknown": 1, "pass": 2, "n/a": 3}
-_UNITS = {"_s": " s", "_ms": " ms"}
+_UNIT = re.compile(r"(?P<name>.+?)_(?P<unit>s|ms)(_(?P<which>p\d+|max|min|mean))?")
 OUTCOMES = {
     ExitCode.AS_EXPECTED: "as expected",
     ExitCode.NOT_AS_EXPECTED: "not as expected",
@@ -63,10 +64,14 @@ def named(names: list[str], most: int = 5) -> str:
 
 
 def quantity(name: str, value: Any) -> tuple[str, str]:
-    """Return a quantity as (label, value with unit); `deaf_s: 1.4` is said as `deaf 1.4 s`."""
-    for suffix, unit in _UNITS.items():
-        if name.endswith(suffix) and isinstance(value, int | float):
-            return name.removesuffix(suffix).replace("_", " "), number(value) + unit
+    """Return a quantity as (label, value with unit).
+
+    `deaf_s: 1.4` is said as `deaf 1.4 s`, `close_ms_p99: 80` as `close p99 80 ms`.
+    """
+    unit = _UNIT.fullmatch(name)
+    if unit and isinstance(value, int | float):
+        label = f"{unit['name']} {unit['which'] or ''}".strip()
+        return label.replace("_", " "), f"{number(value)} {unit['unit']}"
     return name.replace("_", " "), number(value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -230,9 +231,7 @@ def test_markdown(planted: RunFolder) -> None:
 def test_judgement_without_findings_is_reported(tmp_path: Path) -> None:
     """When judging itself crashed there are no findings and no facts, yet all files come."""
     run = write_run(tmp_path)
-    judged = judgement()
-    judged.findings, judged.facts, judged.verdict = [], None, Verdict.UNKNOWN
-    write_reports(run, judged)
+    write_reports(run, replace(judgement(), verdict=Verdict.UNKNOWN, findings=[], facts=None))
     assert "Nothing could be judged." in html_of(run)
     assert orjson.loads((run.root / "summary.json").read_bytes())["exit_code"] == 2
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 LONGEST_TIMEOUT_S = 300
@@ -81,10 +81,12 @@ def _names(*names: str) -> Any:
 
 
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
-OptionalSeconds = Annotated[float | None, BeforeValidator(_seconds), Field(gt=0)]
+OptionalSeconds = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_seconds)]
 Text = Annotated[str, BeforeValidator(_text)]
 OptionalText = Annotated[str | None, BeforeValidator(_none_if_empty)]
-OptionalInt = Annotated[int | None, BeforeValidator(_none_if_empty)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+OptionalPort = Annotated[Port | None, BeforeValidator(_none_if_empty)]
+Heartbeat = Annotated[int, Field(ge=5, le=90)]
 OptionalBool = Annotated[bool | None, BeforeValidator(_none_if_empty)]
 SameSite = Literal["lax", "strict", "none"]
 Manager = Literal["redis", "redis-pubsub", ""]
@@ -93,6 +95,16 @@ Options = Annotated[dict[str, Any], BeforeValidator(_options)]
 
 class Settings(BaseSettings):
     """The configuration of one worker. Field names are the variables in lower case."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - given by pydantic
+        init_settings: PydanticBaseSettingsSource,
+        **sources: PydanticBaseSettingsSource,  # noqa: ARG003 - given by pydantic
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read only what load_settings hands over: tests and workers pass their own environment."""
+        return (init_settings,)
 
     model_config = SettingsConfigDict(
         frozen=True, extra="ignore", env_prefix="", enable_decoding=False, populate_by_name=True
@@ -104,7 +116,7 @@ class Settings(BaseSettings):
     )
     redis_key_prefix: Annotated[str, BeforeValidator(_text), Field(min_length=1)] = "open-webui"
     redis_sentinel_hosts: Text = ""
-    redis_sentinel_port: int = Field(26379, ge=1, le=65535)
+    redis_sentinel_port: Port = 26379
     redis_sentinel_username: OptionalText = None
     redis_sentinel_password: OptionalText = None
     redis_sentinel_max_retry_count: int = Field(2, ge=1)
@@ -122,12 +134,12 @@ class Settings(BaseSettings):
     websocket_redis_cluster: OptionalBool = None
     websocket_redis_options: Options = {}
     websocket_sentinel_hosts: OptionalText = None
-    websocket_sentinel_port: OptionalInt = Field(None, ge=1, le=65535)
+    websocket_sentinel_port: OptionalPort = None
     websocket_server_ping_interval: int = Field(25, ge=1)
     websocket_server_ping_timeout: int = Field(20, ge=1)
     websocket_heartbeat_interval: Annotated[
-        int | None, BeforeValidator(_none_if_empty), Field(ge=5, le=90)
-    ] = None
+        Heartbeat | None, BeforeValidator(_none_if_empty)
+    ] = None  # fmt: skip
     websocket_event_log_length: int = Field(50_000, ge=1000, description="entries")
 
     cors_allow_origin: Text = "*"

@@ -1,1 +1,1 @@
-"""Redis topologies, clients, keys and the event log."""
+"""Redis as the runtime uses it: topology, clients, keys, pub/sub, the event log."""

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    BusyLoadingError,
-    ConnectionError as RedisConnectionError,
-    NoPermissionError,
-    ReadOnlyError,
-    RedisClusterException,
-    ResponseError,
-    TimeoutError as RedisTimeoutError,
-)
+from redis import exceptions as redis_errors
 
 # The server refused before doing anything: safe to send again, elsewhere or later.
-REFUSALS = (
+REFUSED_CODES = (
     *("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK"),
-    *("BUSY ", "NOREPLICAS", "MISCONF", "OOM", "UNBLOCKED"),
+    *("BUSY", "NOREPLICAS", "MISCONF", "OOM", "UNBLOCKED", "NOAUTH", "NOPERM", "WRONGPASS"),
 )
-LOST = (RedisConnectionError, RedisTimeoutError, asyncio.TimeoutError, OSError, EOFError)
-DENIED = (AuthenticationError, AuthorizationError, NoPermissionError)
+REFUSED = (
+    redis_errors.AskError,  # MovedError is one
+    redis_errors.AuthenticationError,
+    redis_errors.AuthorizationError,
+    redis_errors.BusyLoadingError,
+    redis_errors.ClusterDownError,
+    redis_errors.MasterDownError,
+    redis_errors.NoPermissionError,
+    redis_errors.OutOfMemoryError,
+    redis_errors.ReadOnlyError,
+    redis_errors.RedisClusterException,
+    redis_errors.TryAgainError,
+)
+LOST = (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError, EOFError)
 
 
 class RedisUnavailable(Exception):
@@ -37,15 +37,8 @@ class RedisUnavailable(Exception):
         self.refused = refused
 
 
-def _refused(error: Exception) -> bool:
-    if isinstance(error, (ReadOnlyError, BusyLoadingError, *DENIED)):
-        return True
-    # redis-py strips the code of a known error and keeps it in `status_code` or the class
-    named = f"{getattr(error, 'status_code', None) or ''} {type(error).__name__} {error}".upper()
-    words = named.split()
-    return any(code.strip() in words[:4] for code in REFUSALS) or isinstance(
-        error, RedisClusterException
-    )
+class BreakerOpen(RedisUnavailable):
+    """Known to be down: not even tried, and not worth another try within this call."""
 
 
 def translate(error: BaseException) -> RedisUnavailable | None:
@@ -53,11 +46,8 @@ def translate(error: BaseException) -> RedisUnavailable | None:
     if isinstance(error, RedisUnavailable):
         return error
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    if isinstance(error, DENIED) or (
-        isinstance(error, (ResponseError, RedisClusterException)) and _refused(error)
-    ):
-        return RedisUnavailable(text, refused=True)
-    if isinstance(error, (BusyLoadingError, ReadOnlyError)):
+    coded = isinstance(error, redis_errors.ResponseError) and str(error).startswith(REFUSED_CODES)
+    if coded or isinstance(error, REFUSED):
         return RedisUnavailable(text, refused=True)
     if isinstance(error, LOST):
         return RedisUnavailable(text)

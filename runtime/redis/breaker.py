@@ -1,0 +1,67 @@
+"""Fast, honest failure: after a loss nobody waits until a probe has succeeded."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+from runtime.redis.errors import BreakerOpen, RedisUnavailable
+
+PROBE_S = 0.1
+GRACE_S = 0.05  # how long a call waits for a probe before it fails
+
+
+class Breaker:
+    """Open from a failure until a probe, repeated in the background, succeeds."""
+
+    def __init__(self, probe: Callable[[], Awaitable[None]]) -> None:
+        self._probe = probe
+        self._closed = asyncio.Event()
+        self._closed.set()
+        self._task: asyncio.Task[None] | None = None
+        self.reason = ""
+        self.opened = 0  # times
+        self.opened_at = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls fail at once."""
+        return not self._closed.is_set()
+
+    def open(self, reason: str) -> None:
+        """Fail calls from now on and begin to probe."""
+        self.reason = reason
+        if self.is_open:
+            return
+        self._closed.clear()
+        self.opened += 1
+        self.opened_at = time.monotonic()
+        self._task = asyncio.create_task(self._recover(), name="redis probe")
+
+    async def check(self) -> None:
+        """Return when calls may go on; raise BreakerOpen after a short grace."""
+        if self._closed.is_set():
+            return
+        try:
+            await asyncio.wait_for(self._closed.wait(), GRACE_S)
+        except TimeoutError:
+            raise BreakerOpen(f"not reachable: {self.reason}", refused=True) from None
+
+    async def close(self) -> None:
+        """End the probing."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _recover(self) -> None:
+        while True:
+            try:
+                await self._probe()
+            except RedisUnavailable as error:
+                self.reason = error.reason
+            else:
+                self._closed.set()
+                return
+            await asyncio.sleep(PROBE_S * random.uniform(0.8, 1.2))

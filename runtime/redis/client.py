@@ -1,0 +1,317 @@
+"""The general command client: bounded, with deadlines, honest when Redis is away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from redis.asyncio import Redis
+from redis.exceptions import AskError, ResponseError
+
+from runtime.redis.breaker import Breaker
+from runtime.redis.errors import BreakerOpen, RedisUnavailable, translate
+from runtime.redis.topology import Key, Topology
+from runtime.redis.wire import Address, Argument, Wire
+from runtime.settings import Settings
+
+T = TypeVar("T")
+
+IDLE_S = 3.0  # an unused connection is closed after this
+PROBE_TIMEOUT_S = 0.5
+RETRY_PAUSE_S = 0.02
+KEY_AFTER = {"EVAL": 3, "EVALSHA": 3, "FCALL": 3, "XGROUP CREATE": 2, "BITOP": 2, "OBJECT": 2}
+KEYLESS = frozenset(
+    {"PING", "TIME", "INFO", "PUBLISH", "SCRIPT", "DBSIZE", "CLIENT", "CONFIG", "ECHO", "FLUSHDB"}
+)
+
+
+def key_of(words: Sequence[Any]) -> Key:
+    """Return the key by which a command is routed; a keyless one goes to the empty key's node."""
+    name = str(words[0]).upper()
+    if name in ("XREAD", "XREADGROUP"):
+        upper = [str(w).upper() for w in words]
+        return _text(words[upper.index("STREAMS") + 1])
+    place = KEY_AFTER.get(name, 1)
+    if name == "PUBLISH" and len(words) > 1:
+        return _text(words[1])
+    if name.split()[0] in KEYLESS or len(words) <= place:
+        return ""
+    return _text(words[place])
+
+
+def _text(word: Any) -> Key:
+    return word if isinstance(word, (str, bytes)) else str(word)
+
+
+class Commands(Redis):  # type: ignore[misc,type-arg,unused-ignore]  # redis-py is half typed
+    """redis-py's commands and reply conversions, carried by RedisClient's own connections."""
+
+    def __init__(self, client: RedisClient) -> None:
+        super().__init__(decode_responses=True, protocol=2)
+        self._client = client
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Send one command to the node of its key."""
+        reply = await self._client.send(args)
+        return self.convert(args, reply, options)
+
+    def convert(self, words: Sequence[Any], reply: Any, options: dict[str, Any]) -> Any:
+        """Return the reply as redis-py's method would."""
+        callback = self.response_callbacks.get(words[0])
+        options.pop("keys", None)
+        return callback(reply, **options) if callback else reply
+
+    def pipeline(self, *_: Any, **__: Any) -> Any:
+        """Refuse: use RedisClient.pipeline, which also works on a cluster."""
+        raise NotImplementedError("use RedisClient.pipeline")
+
+    def pubsub(self, **_: Any) -> Any:
+        """Refuse: use Subscriber, which survives failovers."""
+        raise NotImplementedError("use Subscriber")
+
+
+class Pool:
+    """At most `size` connections over all nodes, reused last in, first out."""
+
+    def __init__(self, topology: Topology, size: int, purpose: str) -> None:
+        self._topology = topology
+        self._purpose = purpose
+        self._turns = asyncio.Semaphore(size)
+        self._size = size
+        self._idle: dict[Address, list[tuple[float, Wire]]] = {}
+        self._busy: set[Wire] = set()
+
+    @property
+    def open(self) -> int:
+        """Connections now."""
+        return len(self._busy) + sum(map(len, self._idle.values()))
+
+    @contextlib.asynccontextmanager
+    async def wire(self, key: Key, fresh: bool = False) -> AsyncIterator[Wire]:
+        """Lend a connection to the key's primary; waits for a turn, dials when none is idle.
+
+        `fresh` never lends an idle one, which may have died unnoticed.
+        """
+        async with self._turns:
+            address = await self._topology.locate(key)
+            wire = None if fresh else self._pick(address)
+            if wire is None:
+                self._make_room()
+                wire = await self._topology.open(key, self._purpose, decode=True)
+            self._busy.add(wire)
+            try:
+                yield wire
+            finally:
+                self._busy.discard(wire)
+                self._return(wire)
+
+    def _pick(self, address: Address) -> Wire | None:
+        idle = self._idle.get(address, [])
+        while idle:
+            _, wire = idle.pop()
+            if wire.is_open:
+                return wire
+        return None
+
+    def _make_room(self) -> None:
+        """Close the longest unused connection when the bound is reached."""
+        if self.open < self._size:
+            return
+        oldest = min((idle for idle in self._idle.values() if idle), key=lambda idle: idle[0][0])
+        oldest.pop(0)[1].drop()
+
+    def _return(self, wire: Wire) -> None:
+        if wire.is_open:
+            self._idle.setdefault(wire.address, []).append((time.monotonic(), wire))
+
+    def forget(self, address: Address) -> None:
+        """Close the idle connections to a node that failed."""
+        for _, wire in self._idle.pop(address, []):
+            wire.drop()
+
+    def moved(self) -> None:
+        """Close everything: primaries moved, and a call on the old one cannot succeed."""
+        for wire in self._busy:
+            wire.drop()
+        for address in list(self._idle):
+            self.forget(address)
+
+    def trim(self, now: float) -> None:
+        """Close what nobody used for IDLE_S, and what the other side closed."""
+        for idle in self._idle.values():
+            while idle and (now - idle[0][0] > IDLE_S or not idle[0][1].is_open):
+                idle.pop(0)[1].drop()
+
+
+class RedisClient:
+    """Runs commands on whatever node serves their key. One per deployment and worker."""
+
+    def __init__(self, topology: Topology, settings: Settings, purpose: str = "commands") -> None:
+        self.topology = topology
+        self.commands = Commands(self)
+        self._pool = Pool(topology, settings.redis_max_connections, purpose)
+        self._breakers: dict[str, Breaker] = {}
+        self._forget = topology.on_change(self._moved)
+        self._trimming: asyncio.Task[None] | None = None
+        self.last_success = 0.0  # time.monotonic()
+
+    @property
+    def available(self) -> bool:
+        """Whether nothing is known to be down."""
+        return not any(breaker.is_open for breaker in self._breakers.values())
+
+    @property
+    def connections(self) -> int:
+        """Open connections of the pool."""
+        return self._pool.open
+
+    async def run(
+        self,
+        call: Callable[[Redis], Awaitable[T]],
+        idempotent: bool = False,
+        deadline: float = 1.0,
+    ) -> T:
+        """Run `call(redis)` within `deadline` seconds; raise RedisUnavailable when it cannot be.
+
+        A command that was surely not executed is tried again; any other only if idempotent.
+        Mistakes such as WRONGTYPE pass through as redis-py's ResponseError.
+        """
+        until = time.monotonic() + deadline
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                async with asyncio.timeout(until - time.monotonic()):
+                    return await call(self.commands)
+            except TimeoutError:
+                raise RedisUnavailable(f"no answer within {deadline:g} s") from None
+            except BreakerOpen:
+                raise
+            except RedisUnavailable as error:
+                again = (error.refused or idempotent) and attempt < 3
+                pause = RETRY_PAUSE_S * random.uniform(0.5, 1.5)
+                if not again or time.monotonic() + pause >= until:
+                    raise
+            await asyncio.sleep(pause)
+
+    async def pipeline(
+        self,
+        commands: Sequence[Sequence[Argument]],
+        idempotent: bool = True,
+        deadline: float = 1.0,
+    ) -> list[Any]:
+        """Run the commands, not as a transaction, in one round trip per node; replies in order.
+
+        Raises RedisUnavailable when any of them could not be run, ResponseError for a mistake.
+        """
+        if not commands:
+            return []
+
+        async def everything(_: Redis) -> list[Any]:
+            return await self._scatter(commands)
+
+        return await self.run(everything, idempotent, deadline)
+
+    async def _scatter(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+        """Send each shard its commands, all shards at once."""
+        shards: dict[str, list[int]] = {}
+        await self.topology.locate(key_of(commands[0]))
+        for place, words in enumerate(commands):
+            shards.setdefault(self.topology.shard(key_of(words)), []).append(place)
+        replies: list[Any] = [None] * len(commands)
+
+        async def shard(places: list[int]) -> None:
+            some = await self._exchange([commands[i] for i in places])
+            for place, reply in zip(places, some, strict=True):
+                replies[place] = self.commands.convert(commands[place], reply, {})
+
+        results = await asyncio.gather(*map(shard, shards.values()), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return replies
+
+    async def send(self, words: Sequence[Any]) -> Any:
+        """Run one raw command; redis-py's methods end here."""
+        return (await self._exchange([words]))[0]
+
+    async def _exchange(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Send commands of one shard over one connection; the breaker guards and learns."""
+        key = key_of(commands[0])
+        self._start()
+        breaker = self._breaker(key)
+        await breaker.check()
+        answered = False
+        try:
+            async with self._pool.wire(key) as wire:
+                try:
+                    replies = await self._round(wire, commands)
+                    answered = True
+                finally:
+                    if not answered and not wire.is_open:
+                        self._pool.forget(wire.address)
+        except RedisUnavailable as error:
+            self._failed(breaker, error)
+            raise
+        except asyncio.CancelledError:  # a deadline inside a call: the node hangs
+            breaker.open("no answer in time")
+            raise
+        self.last_success = time.monotonic()
+        return replies
+
+    async def _round(self, wire: Wire, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        replies = await wire.call_many(commands)
+        for reply in replies:
+            if isinstance(reply, AskError):  # MOVED or ASK: the slot is elsewhere
+                self.topology.refresh()
+            if isinstance(reply, Exception):
+                raise translate(reply) or reply
+        return replies
+
+    def _failed(self, breaker: Breaker, error: RedisUnavailable) -> None:
+        self.topology.refresh()
+        breaker.open(error.reason)
+
+    def _breaker(self, key: Key) -> Breaker:
+        """Return the breaker of the key's shard."""
+        shard = self.topology.shard(key)
+        if shard not in self._breakers:
+            self._breakers[shard] = Breaker(lambda: self._probe(key, shard))
+        return self._breakers[shard]
+
+    async def _probe(self, key: Key, shard: str) -> None:
+        """Ask the key's primary for a sign of life; raises RedisUnavailable."""
+        self.topology.refresh()
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S), self._pool.wire(key, fresh=True) as wire:
+                await wire.call("PING")
+        except TimeoutError:
+            raise RedisUnavailable(f"{shard}: no answer within {PROBE_TIMEOUT_S:g} s") from None
+        except ResponseError as error:
+            raise RedisUnavailable(f"{shard}: {error}") from error
+
+    def _moved(self) -> None:
+        self._pool.moved()
+
+    def _start(self) -> None:
+        if self._trimming is None:
+            self._trimming = asyncio.create_task(self._trim(), name="redis pool")
+
+    async def _trim(self) -> None:
+        while True:
+            await asyncio.sleep(0.5)
+            self._pool.trim(time.monotonic())
+
+    async def close(self) -> None:
+        """Close every connection; the topology stays (its owner closes it)."""
+        self._forget()
+        if self._trimming:
+            self._trimming.cancel()
+            await asyncio.gather(self._trimming, return_exceptions=True)
+        for breaker in self._breakers.values():
+            await breaker.close()
+        self._pool.moved()

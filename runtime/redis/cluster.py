@@ -1,0 +1,140 @@
+"""Cluster mode: the slot map, kept fresh over one connection to any reachable node."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from redis.crc import key_slot
+
+from runtime.redis.errors import RedisUnavailable
+from runtime.redis.topology import ASK_TIMEOUT_S, Key, Topology, log
+from runtime.redis.wire import Address, Dial, Wire
+
+SLOTS = 16384
+PERIOD_S = 0.4
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A primary and the configuration epoch of its claim."""
+
+    address: Address
+    epoch: int
+
+
+Claim = tuple[Owner, tuple[tuple[int, int], ...]]
+
+
+def _slots(words: Iterable[str]) -> tuple[tuple[int, int], ...]:
+    """Return the (first, last) ranges; `[…]` marks a migrating slot, which its owner keeps."""
+    ranges = []
+    for word in words:
+        if not word.startswith("["):
+            first, _, last = word.partition("-")
+            ranges.append((int(first), int(last or first)))
+    return tuple(ranges)
+
+
+def parse_nodes(text: str) -> tuple[list[Claim], set[Address]]:
+    """Return the primaries' claims and the addresses of all nodes, from CLUSTER NODES."""
+    claims: list[Claim] = []
+    nodes: set[Address] = set()
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) < 8 or "noaddr" in words[2] or "handshake" in words[2]:
+            continue
+        host, _, port = words[1].split("@")[0].split(",")[0].rpartition(":")
+        if not host:
+            continue
+        nodes.add((host, int(port)))
+        if "master" in words[2]:
+            claims.append((Owner((host, int(port)), int(words[6])), _slots(words[8:])))
+    return claims, nodes
+
+
+class SlotMap:
+    """Slot → owner, where a claim with a lower epoch never replaces a newer one."""
+
+    def __init__(self) -> None:
+        self.owners: list[Owner | None] = [None] * SLOTS
+
+    def merge(self, claims: Sequence[Claim]) -> bool:
+        """Take over the claims; return whether a slot changed from one owner to another."""
+        moved = False
+        for owner, ranges in claims:
+            for first, last in ranges:
+                for slot in range(first, last + 1):
+                    known = self.owners[slot]
+                    if known is None or owner.epoch >= known.epoch:
+                        moved |= known is not None and known.address != owner.address
+                        self.owners[slot] = owner
+        return moved
+
+
+class Cluster(Topology):
+    """Several primaries; hash slots say which one serves a key."""
+
+    mode = "cluster"
+
+    def __init__(self, nodes: Sequence[Address], dial: Dial) -> None:
+        super().__init__(dial)
+        self._seeds = list(dict.fromkeys(nodes))
+        self._nodes = list(self._seeds)
+        self._map = SlotMap()
+        self._last: list[Claim] = []
+
+    def current(self, key: Key) -> Address | None:
+        """Return the owner of the key's slot."""
+        owner = self._map.owners[key_slot(key.encode() if isinstance(key, str) else key)]
+        return owner.address if owner else None
+
+    def shard(self, key: Key) -> str:
+        """Return the name of the primary that serves the key."""
+        address = self.current(key)
+        return f"{address[0]}:{address[1]}" if address else "unknown"
+
+    def _watchers(self) -> list[asyncio.Task[None]]:
+        return [asyncio.create_task(self._watch(), name="cluster slots")]
+
+    async def _watch(self) -> None:
+        wire: Wire | None = None
+        try:
+            while True:
+                try:
+                    if wire is None or not wire.is_open:
+                        wire = await self._any_node()
+                    text = await wire.call("CLUSTER", "NODES", timeout=ASK_TIMEOUT_S)
+                    self._learn(str(text))
+                except RedisUnavailable:
+                    self._poke.set()  # try the next node at once, after the pause for bursts
+                except Exception:  # a strange answer must not end the watch
+                    log.exception("cluster watch")
+                await self._pause(PERIOD_S)
+        finally:
+            if wire:
+                wire.drop()
+
+    async def _any_node(self) -> Wire:
+        """Open a connection to the next node in turn."""
+        address = self._nodes.pop(0)
+        self._nodes.append(address)
+        return await self.dial_node(address, "cluster", decode=True)
+
+    def _learn(self, text: str) -> None:
+        claims, nodes = parse_nodes(text)
+        self._nodes += [n for n in sorted(nodes) if n not in self._nodes]
+        keep = nodes | set(self._seeds)
+        self._nodes = [n for n in self._nodes if n in keep]
+        if claims == self._last:
+            return
+        self._last = claims
+        if self._map.merge(claims):
+            log.warning("slots moved to another primary")
+            self._changed()
+        if any(ranges for _, ranges in claims):
+            self._known.set()
+
+    def _unknown(self) -> str:
+        return f"no node of {len(self._nodes)} tells the slot map"

@@ -1,0 +1,167 @@
+"""One connection to one node, with a deadline on everything. No pool, no hidden retries."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import hiredis
+from redis.asyncio.connection import Connection, SSLConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from runtime.redis.errors import RedisUnavailable, translate
+
+Address = tuple[str, int]
+Argument = str | bytes | int | float
+
+
+@dataclass(frozen=True)
+class Dial:
+    """How to open connections: credentials, TLS and timeouts in seconds."""
+
+    username: str | None = None
+    password: str | None = None
+    db: int = 0
+    tls: bool = False
+    tls_verify: bool = True
+    tls_ca: str | None = None
+    connect_timeout: float = 0.5
+    timeout: float = 1.0
+    keepalive: bool = True
+    instance: str = "runtime"
+
+
+class Wire:
+    """A connection that is open from `open` until its first failure or `drop`."""
+
+    def __init__(self, connection: Connection, timeout: float) -> None:
+        self._connection = connection
+        self._timeout = timeout
+        self.address: Address = (str(connection.host), int(connection.port))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether neither side is known to have closed it."""
+        writer = self._connection._writer  # noqa: SLF001 - no public accessor
+        return writer is not None and not writer.transport.is_closing()
+
+    def drop(self) -> None:
+        """Close at once, from anywhere; a reader that waits on it fails with ConnectionError.
+
+        A graceful close would wait for unsent bytes, so a held link would keep the socket.
+        """
+        writer = self._connection._writer  # noqa: SLF001 - no public accessor
+        if writer is not None:
+            writer.transport.abort()
+            self._connection._writer = None  # noqa: SLF001 - closed: no warning when collected
+
+    async def call(self, *words: Argument, timeout: float | None = None) -> Any:
+        """Return the raw reply; raise ResponseError, or RedisUnavailable after closing.
+
+        `timeout` in seconds; also on cancellation the connection is closed, because its next
+        reply would belong to this command.
+        """
+        reply = (await self.call_many([words], timeout))[0]
+        if isinstance(reply, Exception):
+            raise translate(reply) or reply
+        return reply
+
+    async def call_many(
+        self, commands: Sequence[Sequence[Argument]], timeout: float | None = None
+    ) -> list[Any]:
+        """Return one raw reply, or the ResponseError, per command; sent in one write."""
+        packed = b"".join(hiredis.pack_command(tuple(words)) for words in commands)
+        finished = False
+        try:
+            async with asyncio.timeout(self._timeout if timeout is None else timeout):
+                await self._send(packed)
+                replies = [await self._reply() for _ in commands]
+            finished = True
+        except (OSError, EOFError, RedisConnectionError) as error:
+            raise translate(error) or error from error
+        finally:
+            if not finished:
+                self.drop()
+        return replies
+
+    async def send(self, *words: Argument) -> None:
+        """Write a command whose replies `read` returns (SUBSCRIBE)."""
+        try:
+            await self._send(hiredis.pack_command(words))
+        except (OSError, RedisConnectionError) as error:
+            self.drop()
+            raise translate(error) or error from error
+
+    async def read(self, timeout: float) -> Any:
+        """Return the next reply, or None after `timeout` seconds (the connection stays open)."""
+        try:
+            return await self._connection.read_response(timeout=timeout, disconnect_on_error=False)
+        except (OSError, EOFError, RedisConnectionError) as error:
+            self.drop()
+            raise translate(error) or error from error
+
+    async def _send(self, packed: bytes) -> None:
+        if not self.is_open:  # else redis-py would silently dial again
+            raise RedisUnavailable("connection is closed", refused=True)
+        await self._connection.send_packed_command(packed, check_health=False)
+
+    async def _reply(self) -> Any:
+        try:
+            return await self._connection.read_response(timeout=math.inf)
+        except ResponseError as error:
+            return error
+
+
+def _arguments(address: Address, dial: Dial, purpose: str, decode: bool) -> dict[str, Any]:
+    return {
+        "host": address[0],
+        "port": address[1],
+        "db": dial.db,
+        "username": dial.username,
+        "password": dial.password,
+        "socket_timeout": None,  # every call has its own deadline
+        "socket_connect_timeout": dial.connect_timeout,
+        "socket_keepalive": dial.keepalive,
+        "client_name": f"{dial.instance}:{purpose}",
+        "driver_info": None,  # spares two round trips
+        "decode_responses": decode,
+        "protocol": 2,
+        "retry": Retry(NoBackoff(), 0),
+    }
+
+
+async def open_wire(address: Address, dial: Dial, purpose: str, decode: bool = False) -> Wire:
+    """Return an authenticated connection, named `{instance}:{purpose}` for CLIENT LIST.
+
+    Raises RedisUnavailable(refused=True) when it cannot be opened within the connect timeout
+    (the dial) and the timeout (the handshake).
+    """
+    arguments = _arguments(address, dial, purpose, decode)
+    if dial.tls:
+        arguments["ssl_cert_reqs"] = "required" if dial.tls_verify else "none"
+        arguments["ssl_ca_certs"] = dial.tls_ca
+        connection: Connection = SSLConnection(**arguments)
+    else:
+        connection = Connection(**arguments)
+    wire = Wire(connection, dial.timeout)
+    opened = False
+    try:
+        async with asyncio.timeout(dial.timeout):
+            await connection.connect()
+        opened = True
+    except Exception as error:  # redis-py wraps some, not all
+        found = translate(error)
+        reason = found.reason if found else f"{type(error).__name__}: {error}"
+        raise RedisUnavailable(f"{address[0]}:{address[1]}: {reason}", refused=True) from error
+    finally:
+        if not opened:
+            with contextlib.suppress(Exception):  # closed already is fine
+                wire.drop()
+    return wire

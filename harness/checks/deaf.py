@@ -1,0 +1,145 @@
+"""Deaf workers: canaries cross every pair of workers; who hears none is deaf."""
+
+from __future__ import annotations
+
+import bisect
+from collections import Counter, defaultdict
+
+from harness.checks.base import Check, Facts, Finding
+from harness.checks.facts import end_of, instants
+from harness.checks.measure import Worst, decide, missing_workers, spread
+from harness.history.records import Record
+
+ARRIVAL_S = 2.0  # canaries posted this near to the end of the run may still be on their way
+
+
+def _pairs(workers: int) -> list[tuple[int, int]]:
+    """Return ordered pairs (from, to); a single worker is a pair with itself."""
+    if workers == 1:
+        return [(0, 0)]
+    return [(i, j) for i in range(workers) for j in range(workers) if i != j]
+
+
+class DeafTime(Check):
+    """From the switch (or heal) until each worker hears each other again."""
+
+    name = "deaf-time"
+    family = "delivery"
+    sentence = "Soon after a failover every worker hears every other worker's events again."
+    kinds = frozenset({"canary"})
+
+    def __init__(self) -> None:
+        self._heard: dict[tuple[int, int], list[float]] = defaultdict(list)
+        self._took: list[float] = []
+
+    def feed(self, record: Record) -> None:
+        """Fold one record."""
+        self._heard[record["origin"], record["at"]].append(record["t"])
+        if record["origin"] != record["at"]:
+            self._took.append((record["t"] - record["sent"]) * 1000)
+
+    def judge(self, facts: Facts) -> Finding:
+        """Return the finding."""
+        bound, bad, times, short = facts.bounds["deaf_time_s"], Worst(), [], 0
+        for since, why in instants(facts):
+            for pair in _pairs(facts.workers):
+                heard = self._heard.get(pair, [])
+                place = bisect.bisect_left(heard, since)
+                again = heard[place] if place < len(heard) else None
+                deaf = (end_of(facts) if again is None else again) - since
+                times.append(deaf)
+                if deaf > bound + facts.clock_error:
+                    until = "to the end" if again is None else f"for {deaf:.2f} s"
+                    text = f"worker {pair[1]} did not hear worker {pair[0]} {until} after the {why}"
+                    bad.add(deaf, text, since)
+                elif again is None:
+                    short += 1
+        silent = [pair for pair in _pairs(facts.workers) if not self._heard.get(pair)]
+        thin = f"no canary at all from worker to worker: {silent}" if silent else ""
+        if short:
+            thin = f"the run ended too early to judge {short} pairs"
+        return decide(
+            self,
+            bad,
+            0,
+            "times a worker stayed deaf to another",
+            thin,
+            quantities={
+                "pairs": len(_pairs(facts.workers)),
+                "instants": len(instants(facts)),
+                **spread("deaf_s", times),
+                **spread("crossing_ms", self._took, 1),
+            },
+            bound=f"≤ {bound:g} s",
+        )
+
+
+class CanariesDelivered(Check):
+    """An acknowledged canary reaches the sockets on all workers, once."""
+
+    name = "canaries-delivered"
+    family = "delivery"
+    sentence = "An acknowledged event reaches its user on every worker, once."
+    kinds = frozenset({"ok", "canary", "socket"})
+    ops = frozenset({"event_post"})
+
+    def __init__(self) -> None:
+        self._posted: dict[int, tuple[float, int, str]] = {}  # n → sent, origin, id
+        self._heard: Counter[tuple[int, int]] = Counter()
+        self._gone: dict[str, list[list[float]]] = defaultdict(list)  # socket → [lost, opened]
+
+    def feed(self, record: Record) -> None:
+        """Fold one record."""
+        kind = record["k"]
+        if kind == "canary":
+            self._heard[record["n"], record["at"]] += 1
+        elif kind == "ok":
+            asked = record["invoke"]
+            self._posted[asked["n"]] = (asked["t"], asked["origin"], record["id"])
+        elif record["socket"].startswith("canary-w"):
+            self._socket(record)
+
+    def _socket(self, record: Record) -> None:
+        gone = self._gone[record["socket"]]
+        if record["event"] == "lost":
+            gone.append([record["t"] - ARRIVAL_S, float("inf")])
+        elif record["event"] == "opened" and gone:
+            gone[-1][1] = record["t"]
+
+    def judge(self, facts: Facts) -> Finding:
+        """Return the finding."""
+        lost, apart = Worst(), 0
+        for n, (sent, origin, identity) in self._posted.items():
+            if sent >= end_of(facts) - ARRIVAL_S:
+                continue
+            for at in range(facts.workers):
+                if self._heard[n, at]:
+                    continue
+                if any(a <= sent <= b for a, b in self._gone.get(f"canary-w{at}", ())):
+                    apart += 1
+                    continue
+                text = f"canary {n} from worker {origin} never reached worker {at}"
+                lost.add(sent, text, sent, identity)
+        return self._finding(facts, lost, apart)
+
+    def _finding(self, facts: Facts, lost: Worst, apart: int) -> Finding:
+        twice = sum(count - 1 for count in self._heard.values() if count > 1)
+        allowed = facts.bounds["tokens_duplicated"]
+        for (n, at), count in self._heard.items():
+            if count > 1 and twice > allowed:
+                lost.add(count, f"canary {n} reached worker {at} {count} times", 0.0)
+        origins = {origin for _, origin, _ in self._posted.values()}
+        return decide(
+            self,
+            lost,
+            facts.bounds["tokens_lost"],
+            "acknowledged canaries were lost or came twice",
+            missing_workers(origins, facts.workers, "acknowledged canary"),
+            quantities={
+                "posted": len(self._posted),
+                "lost_or_repeated": lost.count,
+                "duplicated": twice,
+                "socket_was_gone": apart,
+            },
+            bound=f"≤ {facts.bounds['tokens_lost']:g} lost, ≤ {allowed:g} duplicated",
+        )

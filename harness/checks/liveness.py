@@ -1,0 +1,197 @@
+"""Liveness: loops do not stall, health answers, readiness is true, everything works again."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+from harness.checks.base import Check, Facts, Finding
+from harness.checks.facts import end_of, instants
+from harness.checks.measure import Worst, decide, missing_workers, spread
+from harness.history.records import Record
+from harness.targets.base import READY
+
+HTTP_OK, UNAVAILABLE = 200, 503
+
+
+class LoopStall(Check):
+    """The worst stall of every period on every worker."""
+
+    name = "loop-stall"
+    family = "liveness"
+    sentence = "No worker's event loop is ever blocked for long."
+    kinds = frozenset({"stall"})
+
+    def __init__(self) -> None:
+        self._stalls: dict[int, list[tuple[float, float]]] = defaultdict(list)
+
+    def feed(self, record: Record) -> None:
+        """Fold one record."""
+        self._stalls[record["worker"]].append((record["t"], record["ms"]))
+
+    def judge(self, facts: Facts) -> Finding:
+        """Return the finding."""
+        bound, bad, all_ms, seen = facts.bounds["loop_stall_ms"], Worst(), [], set()
+        for worker, stalls in self._stalls.items():
+            for t, ms in stalls:
+                if not facts.load.start <= t <= end_of(facts):
+                    continue
+                seen.add(worker)
+                all_ms.append(ms)
+                if ms > bound:
+                    bad.add(ms, f"worker {worker} stalled for {ms:.0f} ms", t)
+        return decide(
+            self,
+            bad,
+            0,
+            f"stalls longer than {bound:g} ms",
+            missing_workers(seen, facts.workers, "stall timer report"),
+            quantities={"reports": len(all_ms), **spread("stall_ms", all_ms, 1)},
+            bound=f"≤ {bound:g} ms",
+        )
+
+
+class _Asked(Check):
+    """Base: what one path answered, per worker, during the load."""
+
+    family = "liveness"
+    kinds = frozenset({"sample"})
+    path = ""
+
+    def __init__(self) -> None:
+        self._answers: list[tuple[float, int, int, float]] = []  # sent, worker, status, ms
+
+    def feed(self, record: Record) -> None:
+        """Fold one record."""
+        if record["probe"] == "health" and record["path"] == self.path:
+            sent: float = record.get("sent", record["t"])
+            self._answers.append((sent, record["worker"], record["status"], record["ms"]))
+
+    def _during(self, facts: Facts) -> list[tuple[float, int, int, float]]:
+        return [answer for answer in self._answers if answer[0] in facts.load]
+
+
+class HealthAnswers(_Asked):
+    """200 within the bound, at all times."""
+
+    name = "health-answers"
+    sentence = "Every worker answers /health quickly, also while Redis is away."
+    path = "/health"
+
+    def judge(self, facts: Facts) -> Finding:
+        """Return the finding."""
+        bound, bad, during = facts.bounds["health_ms"], Worst(), self._during(facts)
+        for t, worker, status, ms in during:
+            if status != HTTP_OK or ms > bound:
+                text = f"/health of worker {worker}: status {status or 'none'} after {ms:.0f} ms"
+                bad.add(ms, text, t)
+        return decide(
+            self,
+            bad,
+            0,
+            "/health answers were late or wrong",
+            missing_workers({a[1] for a in during}, facts.workers, "/health answer"),
+            quantities={"answers": len(during), **spread("ms", (a[3] for a in during), 1)},
+            bound=f"200 within {bound:g} ms",
+        )
+
+
+class ReadyTruthful(_Asked):
+    """200 whenever nothing is broken; 200 or 503 while something is."""
+
+    name = "ready-truthful"
+    sentence = "/ready says yes when the worker can serve, and gives an honest answer otherwise."
+    needs = frozenset({READY})
+    path = "/ready"
+
+    def judge(self, facts: Facts) -> Finding:
+        """Return the finding."""
+        bad, during, not_ready = Worst(), self._during(facts), 0
+        grace = facts.bounds["recovery_s"]
+        for t, worker, status, ms in during:
+            disturbed = facts.fault_over(t - grace, t + ms / 1000) is not None
+            not_ready += status == UNAVAILABLE
+            if status == HTTP_OK or disturbed:
+                continue
+            text = f"/ready of worker {worker} said {status or 'nothing'} with nothing broken"
+            bad.add(t, text, t)
+        return decide(
+            self,
+            bad,
+            0,
+            "/ready answers were not 200 with nothing broken",
+            missing_workers({a[1] for a in during}, facts.workers, "/ready answer"),
+            quantities={"answers": len(during), "said_not_ready": not_ready, "wrong": bad.count},
+            bound="200 outside faults",
+        )
+
+
+class Recovery(Check):
+    """Operations fail only during a fault, and not longer than the bound after the switch."""
+
+    name = "recovery"
+    family = "liveness"
+    sentence = "Soon after a failover every operation succeeds again, and none fails without one."
+    kinds = frozenset({"ok", "fail", "info"})
+
+    def __init__(self) -> None:
+        self._failed: list[tuple[float, float, str, str, str]] = []  # sent, ended, op, id, error
+        self._ok: Counter[str] = Counter()
+        self._last_ok: dict[str, float] = {}
+
+    def feed(self, record: Record) -> None:
+        """Fold one record."""
+        op, asked = record["op"], record["invoke"]
+        if record["k"] == "ok":
+            self._ok[op] += 1
+            self._last_ok[op] = asked["t"]
+            return
+        error = str(record.get("error", ""))
+        self._failed.append((asked["t"], record["t"], op, record["id"], error))
+
+    def judge(self, facts: Facts) -> Finding:
+        """Return the finding."""
+        bad, slowest, windows = Worst(), 0.0, _disturbed(facts)
+        during = 0
+        for sent, ended, op, identity, error in self._failed:
+            if sent > facts.load.end:
+                continue
+            since = [t for t, _ in instants(facts) if t <= sent]
+            after = sent - since[-1] if since else 0.0
+            if any(sent <= b and ended >= a for a, b in windows):
+                during += 1
+                slowest = max(slowest, after)
+                continue
+            text = f"{op} failed ({error}) with nothing broken"
+            bad.add(after, text, sent, identity)
+        bound = facts.bounds["recovery_s"]
+        return decide(
+            self,
+            bad,
+            0,
+            "operations failed outside faults or long after the switch",
+            self._thin(facts),
+            quantities={
+                "succeeded": sum(self._ok.values()),
+                "failed_during_faults": during,
+                "failed_otherwise": bad.count,
+                "last_failure_after_switch_s": round(slowest, 3),
+            },
+            bound=f"≤ {bound:g} s",
+        )
+
+    def _thin(self, facts: Facts) -> str:
+        if not self._ok:
+            return "no operation succeeded"
+        last = max((t for t, _ in instants(facts)), default=0.0)
+        silent = sorted(op for op in self._ok if self._last_ok[op] < last and op != "connect")
+        return f"no {', '.join(silent)} succeeded after the last switch" if silent else ""
+
+
+def _disturbed(facts: Facts) -> list[tuple[float, float]]:
+    """Return when operations may fail: from each injection until the bound after its switch."""
+    windows = []
+    for fault in facts.faults:
+        inside = [t for t in facts.switches if t in fault.window]
+        until = max(inside) if inside else fault.window.end
+        windows.append((fault.window.start, until + facts.bounds["recovery_s"]))
+    return windows

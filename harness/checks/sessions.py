@@ -1,0 +1,251 @@
+"""Sessions: sign-ins and sign-outs that every worker honours, session data that is not lost."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from harness.checks.base import Check, Facts, Finding
+from harness.checks.measure import Worst, decide, missing_workers, spread
+from harness.history.records import Record
+from harness.targets.base import SESSION_DATA
+
+
+class SignInHonoured(Check):
+    """Probes of tokens that nobody signed out must be answered as alive."""
+
+    name = "sign-in-honoured"
+    family = "sessions"
+    sentence = "A signed-in user is recognised by every worker until signing out."
+    kinds = frozenset({"invoke", "ok"})
+    ops = frozenset({"token_probe", "me", "sign_out"})
+
+    def __init__(self) -> None:
+        self._left: set[str] = set()  # tokens whose sign-out was at least sent
+        self._answers: dict[int, int] = defaultdict(int)
+        self._bad = Worst()
+
+    def feed(self, record: Record) -> None:
+        """Fold one record."""
+        if record["k"] == "invoke":
+            if record["op"] == "sign_out":
+                self._left.add(record["token"])
+            return
+        asked = record["invoke"]
+        if record["op"] == "sign_out" or asked["token"] in self._left:
+            return
+        worker = asked["worker"]
+        self._answers[worker] += 1
+        if not record["alive"]:
+            text = f"worker {worker} refused {asked['token']}, which was never signed out"
+            self._bad.add(0, text, record["t"], record["id"])
+
+    def judge(self, facts: Facts) -> Finding:
+        """Return the finding."""
+        return decide(
+            self,
+            self._bad,
+            0,
+            "answers refused a valid token",
+            missing_workers(self._answers, facts.workers, "answer about a valid token"),
+            quantities={"answers": sum(self._answers.values()), "refused": self._bad.count},
+            bound="0 refused",
+        )
+
+
+@dataclass
+class _SignOut:
+    """One acknowledged sign-out: its id, when it was acknowledged, and the probes since."""
+
+    id: str
+    acked: float
+    dead: dict[int, float]  # worker → first answer that the token is dead
+    alive: dict[int, tuple[float, str]]  # worker → last probe answered as alive: sent, id
+    undone: list[tuple[float, int, str]]  # alive after it had been dead: t, worker, id
+    final: set[int]
+
+
+class _SignOuts(Check):
+    """Base: follows every acknowledged sign-out through its probes."""
+
+    family = "sessions"
+    kinds = frozenset({"ok"})
+    ops = frozenset({"token_probe", "sign_out"})
+
+    def __init__(self) -> None:
+        self._outs: dict[str, _SignOut] = {}
+
+    def feed(self, record: Record) -> None:
+        """Fold one record."""
+        asked = record["invoke"]
+        if record["op"] == "sign_out":
+            out = _SignOut(record["id"], record["t"], {}, {}, [], set())
+            self._outs.setdefault(asked["token"], out)
+            return
+        found = self._outs.get(asked["token"])
+        if found is not None and asked["t"] >= found.acked:
+            _take(found, record, asked)
+
+
+def _take(out: _SignOut, record: Record, asked: Record) -> None:
+    worker, t = asked["worker"], asked["t"]
+    if asked.get("when") == "final":
+        out.final.add(worker)
+    if not record["alive"]:
+        out.dead.setdefault(worker, record["t"])
+        return
+    out.alive[worker] = (t, record["id"])
+    if worker in out.dead and t > out.dead[worker]:
+        out.undone.append((record["t"], worker, record["id"]))
+
+
+class SignOutHonoured(_SignOuts):
+    """No worker may accept the token later than the bound after the acknowledgement."""
+
+    name = "sign-out-honoured"
+    sentence = "A signed-out token is refused by every worker soon after the sign-out was answered."
+
+    def judge(self, facts: Facts) -> Finding:
+        """Return the finding."""
+        bound = facts.bounds["sign_out_honoured_s"]
+        bad, times, unproven = Worst(), [], 0
+        for token, out in self._outs.items():
+            for worker in range(facts.workers):
+                sent, probe = out.alive.get(worker, (0.0, ""))
+                if worker in out.dead:
+                    times.append(out.dead[worker] - out.acked)
+                if sent > out.acked + bound + facts.clock_error:
+                    late = sent - out.acked
+                    text = f"worker {worker} still accepted {token} {late:.2f} s after its sign-out"
+                    bad.add(late, text, sent, out.id, probe)
+                elif worker not in out.dead:
+                    unproven += 1
+        return decide(
+            self,
+            bad,
+            0,
+            "times a worker accepted a token long after its acknowledged sign-out",
+            _thin(self._outs, unproven, "no worker's refusal seen for {} token-worker pairs"),
+            quantities={
+                "sign_outs": len(self._outs),
+                "accepted_late": bad.count,
+                "unproven": unproven,
+                **spread("refused_after_s", times),
+            },
+            bound=f"≤ {bound:g} s",
+        )
+
+
+class SignOutStays(_SignOuts):
+    """A token that was refused must be refused for ever, whatever happens to Redis."""
+
+    name = "sign-out-stays"
+    sentence = "A signed-out token is never accepted again."
+
+    def judge(self, facts: Facts) -> Finding:
+        """Return the finding."""
+        bad, unproven = Worst(), 0
+        for token, out in self._outs.items():
+            for t, worker, probe in out.undone:
+                bad.add(t, f"worker {worker} accepted {token} again", t, out.id, probe)
+            unproven += facts.workers - len(out.final)
+        return decide(
+            self,
+            bad,
+            facts.bounds["sign_outs_undone"],
+            "times a signed-out token was accepted again",
+            _thin(self._outs, unproven, "no last look at {} token-worker pairs"),
+            quantities={"sign_outs": len(self._outs), "undone": bad.count, "unproven": unproven},
+            bound=f"≤ {facts.bounds['sign_outs_undone']:g}",
+        )
+
+
+def _thin(outs: dict[str, Any], unproven: int, text: str) -> str:
+    if not outs:
+        return "no acknowledged sign-out"
+    return text.format(unproven) if unproven else ""
+
+
+class SessionReadYourWrites(Check):
+    """Counters grow: a read must show at least what was acknowledged before it was sent."""
+
+    name = "session-read-your-writes"
+    family = "sessions"
+    sentence = "What a user saved in the session is there on every worker afterwards."
+    needs = frozenset({SESSION_DATA})
+    kinds = frozenset({"invoke", "ok", "fail", "info", "fault"})
+    ops = frozenset({"session_write", "session_read"})
+
+    def __init__(self) -> None:
+        self._acked: dict[str, tuple[int, float, str]] = {}  # value, t, id
+        self._sent: dict[str, int] = {}
+        self._floors: dict[str, tuple[int, float, str] | None] = {}
+        self._loss: dict[str, tuple[float, float]] = {}  # fault → injected, healed
+        self._reads: dict[int, int] = defaultdict(int)
+        self._excused = 0
+        self._bad = Worst()
+
+    def feed(self, record: Record) -> None:
+        """Fold one record."""
+        kind = record["k"]
+        if kind == "fault":
+            self._fault(record)
+        elif kind == "invoke":
+            self._invoke(record)
+        elif record["op"] == "session_read":
+            floor = self._floors.pop(record["id"], None)
+            if kind == "ok":
+                self._read(record, floor)
+        elif kind == "ok":
+            self._written(record, record["invoke"])
+
+    def _fault(self, record: Record) -> None:
+        if record["event"] == "inject" and record.get("loses_data"):
+            self._loss[record["id"]] = (record["t"], float("inf"))
+        elif record["event"] == "heal" and record["id"] in self._loss:
+            self._loss[record["id"]] = (self._loss[record["id"]][0], record["t"])
+
+    def _invoke(self, record: Record) -> None:
+        session = record["session"]
+        if record["op"] == "session_read":
+            self._floors[record["id"]] = self._acked.get(session)
+        else:
+            self._sent[session] = max(record["value"], self._sent.get(session, record["value"]))
+
+    def _written(self, record: Record, asked: Record) -> None:
+        known = self._acked.get(asked["session"])
+        if known is None or asked["value"] > known[0]:
+            self._acked[asked["session"]] = (asked["value"], record["t"], record["id"])
+
+    def _read(self, record: Record, floor: tuple[int, float, str] | None) -> None:
+        asked, value = record["invoke"], record["value"]
+        session, worker = asked["session"], asked["worker"]
+        self._reads[worker] += 1
+        if value is not None and value > self._sent.get(session, -1):
+            text = f"worker {worker} read {value} in {session}, which nobody had written"
+            self._bad.add(value, text, record["t"], record["id"])
+        if floor is None or (value is not None and value >= floor[0]):
+            return
+        if any(a <= record["t"] and floor[1] <= b for a, b in self._loss.values()):
+            self._excused += 1
+            return
+        text = f"worker {worker} read {value} in {session} after {floor[0]} was acknowledged"
+        self._bad.add(floor[0] - (value or 0), text, record["t"], floor[2], record["id"])
+
+    def judge(self, facts: Facts) -> Finding:
+        """Return the finding."""
+        thin = missing_workers(self._reads, facts.workers, "session read")
+        return decide(
+            self,
+            self._bad,
+            facts.bounds["sessions_lost"],
+            "session reads did not show what was acknowledged before",
+            thin or ("" if self._acked else "no acknowledged session write"),
+            quantities={
+                "reads": sum(self._reads.values()),
+                "lost": self._bad.count,
+                "excused_after_data_loss": self._excused,
+            },
+            bound=f"≤ {facts.bounds['sessions_lost']:g} lost",
+        )

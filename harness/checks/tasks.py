@@ -1,0 +1,339 @@
+"""Tasks: stops that stop, lists that tell the truth. The provider's streams are the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.checks.base import Check, Facts, Finding
+from harness.checks.facts import end_of
+from harness.checks.measure import Worst, decide, spread
+from harness.history.records import Record
+from harness.targets.base import STOP_STATES
+
+TRUTH_SLACK_S = 0.5  # the provider may see a close this much later than the target knew of it
+LISTED_SLACK_S = 1.0  # a list says nothing about streams that open or close this near to it
+EFFECTIVE = frozenset({"requested", "cancelled"})
+
+
+@dataclass
+class _Stream:
+    """One provider stream; `closed` is None while it is open."""
+
+    opened: float
+    closed: float | None = None
+    cause: str = ""
+    again: int = 0  # further openings: a target that retried
+
+
+class _Streams(Check):
+    """Base: keeps the provider's view of every stream."""
+
+    family = "tasks"
+
+    def __init__(self) -> None:
+        self._streams: dict[str, _Stream] = {}
+
+    def _provider(self, record: Record) -> None:
+        stream = self._streams.get(record["stream"])
+        if record["event"] == "close":
+            if stream is not None:
+                stream.closed, stream.cause = record["t"], record["cause"]
+        elif stream is None:
+            self._streams[record["stream"]] = _Stream(record["t"])
+        else:
+            stream.closed, stream.again = None, stream.again + 1
+
+
+class StopEndsTask(_Streams):
+    """The stream of an acknowledged stop must close within the bound."""
+
+    name = "stop-ends-task"
+    sentence = "An acknowledged stop ends the task on whichever worker it runs."
+    kinds = frozenset({"ok", "stream"})
+    ops = frozenset({"stop"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stops: dict[str, tuple[float, float, str, str]] = {}  # sent, acked, state, id
+
+    def feed(self, record: Record) -> None:
+        """Fold one record."""
+        if record["k"] == "stream":
+            self._provider(record)
+            return
+        asked = record["invoke"]
+        stop = (asked["t"], record["t"], record.get("state", ""), record["id"])
+        known = self._stops.get(asked["stream"])
+        if known is None or known[2] not in EFFECTIVE:
+            self._stops[asked["stream"]] = stop
+
+    def judge(self, facts: Facts) -> Finding:
+        """Return the finding."""
+        bad, delays = Worst(), []
+        undecided = unopened = during = 0
+        stops = self._effective(facts)
+        for name, (sent, acked, _, identity) in stops.items():
+            stream = self._streams.get(name)
+            limit, in_fault = _limit(facts, sent, acked)
+            during += in_fault
+            if stream is None:
+                unopened += 1
+            elif stream.closed is not None and stream.closed <= limit:
+                delays.append(max(0.0, stream.closed - acked))
+            elif stream.closed is None and end_of(facts) < limit:
+                undecided += 1
+            else:
+                late = (stream.closed or end_of(facts)) - acked
+                how = "still ran" if stream.closed is None else f"ended by {stream.cause}"
+                text = f"stream {name} {how} {late:.2f} s after its stop was acknowledged"
+                bad.add(late, text, acked, identity)
+        return decide(
+            self,
+            bad,
+            0,
+            "acknowledged stops did not end their stream in time",
+            self._thin(stops, undecided),
+            quantities={
+                "stops": len(stops),
+                "late_or_never": bad.count,
+                "during_fault": during,
+                "never_opened": unopened,
+                "undecided": undecided,
+                **spread("ended_after_s", delays),
+            },
+            bound=(
+                f"≤ {facts.bounds['stop_closes_stream_s']:g} s, during a fault "
+                f"≤ {facts.bounds['stop_closes_after_heal_s']:g} s after its heal"
+            ),
+        )
+
+    def _effective(self, facts: Facts) -> dict[str, tuple[float, float, str, str]]:
+        if STOP_STATES not in facts.capabilities:
+            return self._stops
+        return {name: stop for name, stop in self._stops.items() if stop[2] in EFFECTIVE}
+
+    def _thin(self, stops: object, undecided: int) -> str:
+        if not stops:
+            return "no acknowledged stop of a running task"
+        if not self._streams:
+            return "the provider recorded no stream"
+        return f"the run ended too early to judge {undecided} stops" if undecided else ""
+
+
+def _limit(facts: Facts, sent: float, acked: float) -> tuple[float, bool]:
+    """Return until when the stream must have closed, and whether a fault touches the stop."""
+    until = acked + facts.bounds["stop_closes_stream_s"]
+    ends = [f.window.end for f in facts.faults if f.window.overlaps(sent, until)]
+    after = facts.bounds["stop_closes_after_heal_s"]
+    return max([until, *(end + after for end in ends)]) + facts.clock_error, bool(ends)
+
+
+class StopIsTruthful(_Streams):
+    """`finished` and `not_found` are only for streams that had ended."""
+
+    name = "stop-is-truthful"
+    sentence = "A stop that answers finished or not found is right: the task was over."
+    needs = frozenset({STOP_STATES})
+    kinds = frozenset({"ok", "stream"})
+    ops = frozenset({"stop"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._answers = 0
+        self._over: list[tuple[float, str, str, str]] = []
+
+    def feed(self, record: Record) -> None:
+        """Fold one record."""
+        if record["k"] == "stream":
+            self._provider(record)
+            return
+        self._answers += 1
+        if (state := record.get("state", "")) not in EFFECTIVE:
+            self._over.append((record["t"], record["invoke"]["stream"], state, record["id"]))
+
+    def judge(self, facts: Facts) -> Finding:
+        """Return the finding."""
+        bad = Worst()
+        for t, name, state, identity in self._over:
+            stream = self._streams.get(name)
+            if stream is None:
+                continue
+            ran = (stream.closed or end_of(facts)) - t
+            if stream.closed is None or ran > TRUTH_SLACK_S + facts.clock_error:
+                text = f"a stop of stream {name} answered {state}, and it ran on for {ran:.2f} s"
+                bad.add(ran, text, t, identity)
+        return decide(
+            self,
+            bad,
+            0,
+            "stops said that a running task was over",
+            "" if self._answers else "no stop was answered",
+            quantities={
+                "stops": self._answers,
+                "said_over": len(self._over),
+                "wrong": bad.count,
+            },
+            bound="0 wrong",
+        )
+
+
+class FinishedUnlisted(_Streams):
+    """A list sent long after the stream's end must be empty."""
+
+    name = "finished-unlisted"
+    sentence = "A finished task is soon no longer listed."
+    kinds = frozenset({"ok", "stream"})
+    ops = frozenset({"list_tasks"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._looks: list[tuple[float, float]] = []  # sent, closed of lists that were empty
+        self._listed: list[tuple[float, float, str, str]] = []  # sent, closed, stream, id
+
+    def feed(self, record: Record) -> None:
+        """Fold one record."""
+        if record["k"] == "stream":
+            self._provider(record)
+            return
+        asked = record["invoke"]
+        stream = self._streams.get(asked["stream"])
+        if stream is None or stream.closed is None or asked["t"] < stream.closed:
+            return
+        if record["tasks"]:
+            self._listed.append((asked["t"], stream.closed, asked["stream"], record["id"]))
+        else:
+            self._looks.append((asked["t"], stream.closed))
+
+    def judge(self, facts: Facts) -> Finding:
+        """Return the finding."""
+        bound, bad = facts.bounds["tasks_unlisted_s"], Worst()
+        for sent, closed, name, identity in self._listed:
+            if sent > _unlisted_by(facts, closed):
+                text = f"stream {name} was listed {sent - closed:.2f} s after its end"
+                bad.add(sent - closed, text, sent, identity)
+        looks = len(self._looks) + len(self._listed)
+        return decide(
+            self,
+            bad,
+            0,
+            "lists held a task that had ended",
+            "" if looks else "no list was asked for after a task's end",
+            quantities={"lists": looks, "listed_late": bad.count},
+            bound=f"≤ {bound:g} s",
+        )
+
+
+def _unlisted_by(facts: Facts, closed: float) -> float:
+    bound = facts.bounds["tasks_unlisted_s"]
+    ends = [f.window.end for f in facts.faults if f.window.overlaps(closed, closed + bound)]
+    return max([closed, *ends]) + bound + facts.clock_error
+
+
+class RunningListed(_Streams):
+    """A list sent while the stream is open must hold a task."""
+
+    name = "running-listed"
+    sentence = "A running task is always listed, on every worker."
+    kinds = frozenset({"invoke", "ok", "stream"})
+    ops = frozenset({"list_tasks", "stop"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stopped: set[str] = set()
+        self._lists = 0
+        self._empty: list[tuple[float, float, str, str]] = []  # sent, answered, stream, id
+
+    def feed(self, record: Record) -> None:
+        """Fold one record."""
+        kind = record["k"]
+        if kind == "stream":
+            self._provider(record)
+        elif record["op"] == "stop":
+            if kind == "invoke":
+                self._stopped.add(record["stream"])
+        elif kind == "ok":
+            self._list(record, record["invoke"])
+
+    def _list(self, record: Record, asked: Record) -> None:
+        name = asked["stream"]
+        stream = self._streams.get(name)
+        if stream is None or stream.closed is not None or name in self._stopped:
+            return
+        if asked["t"] < stream.opened + LISTED_SLACK_S:
+            return
+        self._lists += 1
+        if not record["tasks"]:
+            self._empty.append((asked["t"], record["t"], name, record["id"]))
+
+    def judge(self, facts: Facts) -> Finding:
+        """Return the finding."""
+        bad, during, grace = Worst(), 0, facts.bounds["recovery_s"]
+        for sent, answered, name, identity in self._empty:
+            closed = self._streams[name].closed
+            if closed is not None and closed < answered + LISTED_SLACK_S:
+                continue
+            if facts.fault_over(sent - grace, answered):
+                during += 1
+                continue
+            text = f"stream {name} was running and not listed"
+            bad.add(0, text, answered, identity)
+        return decide(
+            self,
+            bad,
+            0,
+            "lists did not hold a running task",
+            "" if self._lists else "no list was asked for while a task ran",
+            quantities={
+                "lists": self._lists,
+                "not_listed": bad.count,
+                "not_listed_during_fault": during,
+            },
+            bound="0 not listed outside faults",
+        )
+
+
+class NoUnexplainedEnd(_Streams):
+    """A stream that the target closed needs a stop that was sent before."""
+
+    name = "no-unexplained-end"
+    sentence = "No task ends early unless somebody stopped it."
+    kinds = frozenset({"invoke", "fail", "info", "stream"})
+    ops = frozenset({"stop", "chat_start"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stopped: dict[str, float] = {}
+        self._unanswered: set[str] = set()  # its chat was never acknowledged
+
+    def feed(self, record: Record) -> None:
+        """Fold one record."""
+        kind = record["k"]
+        if kind == "stream":
+            self._provider(record)
+        elif kind == "invoke":
+            if record["op"] == "stop":
+                self._stopped.setdefault(record["stream"], record["t"])
+        elif record["op"] == "chat_start":
+            self._unanswered.add(record["invoke"]["stream"])
+
+    def judge(self, facts: Facts) -> Finding:
+        """Return the finding."""
+        bad, ended = Worst(), 0
+        for name, stream in self._streams.items():
+            if stream.closed is None or stream.closed >= end_of(facts):
+                continue
+            ended += 1
+            stopped = self._stopped.get(name, float("inf")) <= stream.closed
+            if stream.cause == "finished" or stopped or name in self._unanswered:
+                continue
+            text = f"stream {name} was closed after {stream.closed - stream.opened:.2f} s, unasked"
+            bad.add(stream.closed, text, stream.closed, name)
+        return decide(
+            self,
+            bad,
+            facts.bounds["tasks_unexplained"],
+            "streams were closed early without a stop",
+            "" if ended else "no stream ended",
+            quantities={"ended": ended, "unexplained": bad.count},
+            bound=f"≤ {facts.bounds['tasks_unexplained']:g}",
+        )

@@ -22,6 +22,7 @@ DEATH_S = 3.0
 ANSWER_S = 5.0  # a healed node answers
 SILENCE_S = 0.3  # this long without an answer is the evidence of a pause
 STATE_S = 1.0
+PACE_S = 0.4  # between questions about roles: each asks several nodes
 WHOLE_S = 16.0  # Sentinel demotes a revived primary after 10 s; a full resynchronisation fits in
 
 
@@ -48,8 +49,14 @@ class ProcessFault(Fault):
         await _answering(node)
         if node.kind == "sentinel" or self.deployment.topology == "standalone":
             return f"{node.name} answers PING"
+
+        async def role_agreed() -> str:
+            if not (role := await _agreed_role(self.deployment, node)):
+                await asyncio.sleep(PACE_S)
+            return role
+
         label = f"{node.name} has a role that the others agree with"
-        role = await _expect(lambda: _agreed_role(self.deployment, node), WHOLE_S, label)
+        role = await _expect(role_agreed, WHOLE_S, label)
         return f"{node.name} is a {role} again after {monotonic() - began:.2f} s"
 
 
@@ -74,7 +81,7 @@ class Kill(ProcessFault):
             return True
         cluster = self.deployment.topology == "cluster"
         patience_ms = redis.node_timeout_ms if cluster else redis.down_after_ms
-        back_early = bool(self.spec["for_s"] * 1000 <= patience_ms)
+        back_early = (self.planned.until - self.planned.at) * 1000 <= patience_ms
         return "primary" in self.spec["target"] and back_early
 
     async def inject(self) -> None:

@@ -20,8 +20,8 @@ from harness.history.writer import HistoryWriter
 from harness.probes.base import Probe, close_quietly
 from harness.probes.timing import ticks
 
-FAST_S = 0.04  # while a node is away
-EVERY = 12  # otherwise every twelfth tick: about twice a second
+FAST_S = 0.05  # while a node is away
+EVERY = 20  # otherwise every twentieth tick: once a second
 AGAIN_S = 0.1  # before a lost connection to a sentinel is opened again
 LISTEN_S = 1.0
 CHANNEL = "+switch-master"
@@ -135,17 +135,22 @@ class SlotOwners:
 
 
 class ClusterWatch(SwitchProbe):
-    """Cluster: asks every node for its view, fast while any node does not answer."""
+    """Cluster: asks every node for its view, replicas fast while any node does not answer.
+
+    Only a replica can be promoted, and it shows itself first.
+    """
 
     def __init__(self, deployment: Deployment, writer: HistoryWriter) -> None:
         super().__init__(deployment, writer)
         self._owners = SlotOwners()
         self._away: set[str] = set()
+        self._primaries: set[str] = set()
 
     async def observe(self, node: Node, client: Redis) -> None:
         """Ask one node on a timetable; hung nodes delay only their own task."""
         async for tick in ticks(FAST_S):
-            if not self._someone_is_away() and tick % EVERY:
+            fast = node.name not in self._primaries and self._someone_is_away()
+            if tick % EVERY and not fast:
                 continue
             try:
                 members = await read_cluster(client)
@@ -162,6 +167,9 @@ class ClusterWatch(SwitchProbe):
         )
 
     def _compare(self, observer: Node, members: list[Member]) -> None:
+        myself = next(member for member in members if "myself" in member.flags)
+        keep = self._primaries.add if "master" in myself.flags else self._primaries.discard
+        keep(observer.name)
         for address, slots in self._owners.update(members).items():
             name = name_of(self.deployment, address) or f"{address[0]}:{address[1]}"
             ranges = ", ".join(f"{first}-{last}" for first, last in slots)

@@ -104,10 +104,11 @@ def left_running(result: RunResult) -> list[str]:
 def _in_use(facts: Path) -> list[str]:
     nodes = orjson.loads(facts.read_bytes()).get("nodes", {}) if facts.exists() else {}
     subnets = {address.rsplit(".", 1)[0] + "." for address in nodes.values()}
+    listening = [c.laddr for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
     return [
-        f"address {c.laddr.ip}:{c.laddr.port} is still listened on"
-        for c in psutil.net_connections("tcp")
-        if c.status == psutil.CONN_LISTEN and any(c.laddr.ip.startswith(s) for s in subnets)
+        f"address {address.ip}:{address.port} is still listened on"
+        for address in listening
+        if address and any(address.ip.startswith(subnet) for subnet in subnets)
     ]
 
 

@@ -239,6 +239,7 @@ class Conductor:
             "workers": self.scenario.workers,
             "target": self.target.name,
             "target_command": self.options.target_command,
+            "command": self.options.command_line(self.scenario.name),
             "capabilities": sorted(self.target.capabilities),
             "base": self.clock.base,
             "versions": _versions(),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.clock import RunClock
 from harness.deploy.folder import RunFolder
+from harness.faults.base import FaultError
 from harness.scenario import Redis
 
 if TYPE_CHECKING:
@@ -15,12 +16,17 @@ if TYPE_CHECKING:
     from harness.network.links import Links
 
 
+class NotInjectedError(FaultError):
+    """The injection was refused before it changed anything: there is nothing to heal."""
+
+
 @dataclass
 class FaultContext:
     """The guardian and the links to act with; the exits that faults cause.
 
     `links` is None when workers dial Redis directly. `seed` is the plan's; the injector sets it.
     `notes` gathers remarks of faults; the injector writes them to the history.
+    `busy_links` names the links that carry a fault.
     """
 
     guardian: Guardian
@@ -30,6 +36,7 @@ class FaultContext:
     clock: RunClock
     seed: int = 0
     notes: list[str] = field(default_factory=list)
+    busy_links: set[str] = field(default_factory=set)
     _expected: set[tuple[str, int]] = field(default_factory=set)
 
     def expect_exit(self, process: Process) -> None:

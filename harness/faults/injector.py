@@ -10,7 +10,7 @@ from harness.clock import RunClock
 from harness.deploy.model import Deployment
 from harness.errors import UserError
 from harness.faults.base import Fault, FaultError
-from harness.faults.context import FaultContext
+from harness.faults.context import FaultContext, NotInjectedError
 from harness.faults.network import Cut, Latency
 from harness.faults.process import Kill, Pause
 from harness.history.writer import HistoryWriter
@@ -89,7 +89,11 @@ class Injector:
         fault.target = await fault.aim()
         self._injected[fault.planned.id] = fault
         began = self._clock.now()
-        await fault.inject()
+        try:
+            await fault.inject()
+        except NotInjectedError:
+            del self._injected[fault.planned.id]
+            raise
         spec = {key: value for key, value in fault.spec.items() if key not in ("at", "name")}
         self._record(fault, "inject", t=began, spec=spec, loses_data=_loses_data(fault))
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
 from harness.deploy.model import Link
 from harness.faults.base import Aim, Fault, FaultError
+from harness.faults.context import NotInjectedError
 from harness.faults.roles import resolve_nodes, resolve_workers
 from harness.network.links import Links
 from harness.plan import Choices
@@ -57,6 +59,19 @@ class LinkFault(Fault):
             raise FaultError(NO_LINKS)
         return links
 
+    async def inject(self) -> None:
+        """Change the links; links that carry another fault are left to that one."""
+        links = self.links
+        names = {link.name for link in links}
+        if taken := names & self.context.busy_links:
+            raise NotInjectedError(f"{', '.join(sorted(taken))} carry another fault at this time")
+        self.context.busy_links |= names
+        await self.change(links)
+
+    @abstractmethod
+    async def change(self, links: list[Link]) -> None:
+        """Put the fault on the links."""
+
     async def confirm(self) -> str:
         """Prove it from outside, by PINGs through the links."""
         return await self.network.evidence(self.links)
@@ -64,6 +79,7 @@ class LinkFault(Fault):
     async def heal(self) -> None:
         """Remove everything from the links."""
         await self.network.heal(self.links)
+        self.context.busy_links -= {link.name for link in self.links}
 
     async def confirm_heal(self) -> str:
         """Prove from outside that PINGs pass again."""
@@ -76,10 +92,9 @@ class Latency(LinkFault):
     kind: ClassVar[str] = "latency"
     color: ClassVar[str] = "#8c564b"
 
-    async def inject(self) -> None:
+    async def change(self, links: list[Link]) -> None:
         """Delay the links."""
-        spec = self.spec
-        await self.network.latency(self.links, spec["latency_ms"], spec["jitter_ms"])
+        await self.network.latency(links, self.spec["latency_ms"], self.spec["jitter_ms"])
 
 
 class Cut(LinkFault):
@@ -88,7 +103,7 @@ class Cut(LinkFault):
     kind: ClassVar[str] = "cut"
     color: ClassVar[str] = "#ff7f0e"
 
-    async def inject(self) -> None:
+    async def change(self, links: list[Link]) -> None:
         """Cut the links in the mode of the scenario."""
         network = self.network
         ways: dict[str, Callable[[list[Link]], Awaitable[None]]] = {
@@ -96,4 +111,4 @@ class Cut(LinkFault):
             "held": network.hold,
             "refused": network.refuse,
         }
-        await ways[self.spec["mode"]](self.links)
+        await ways[self.spec["mode"]](links)

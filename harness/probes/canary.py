@@ -70,6 +70,7 @@ class CanarySocket:
         self.name = f"canary-w{worker.number}"
         self._auth = {"token": token}
         self._writer = writer
+        self._http = aiohttp.ClientSession()  # given to the library, which would leak its own
         self._client: socketio.AsyncClient | None = None
         self._returning: asyncio.Task[None] | None = None
 
@@ -89,9 +90,11 @@ class CanarySocket:
         client, self._client = self._client, None
         if self._returning is not None:
             self._returning.cancel()
+            await asyncio.wait([self._returning], timeout=ANSWER_S)
         if client is not None:
             self._record("closed", "")
             await close_quietly(client.shutdown())
+        await close_quietly(self._http.close())
 
     async def heartbeat(self) -> None:
         """Say that it is still there, as every client does."""
@@ -101,7 +104,9 @@ class CanarySocket:
 
     async def _enter(self) -> socketio.AsyncClient:
         """Open a new connection and join; a connection that cannot join is closed again."""
-        client = socketio.AsyncClient(reconnection=False, handle_sigint=False)
+        client = socketio.AsyncClient(
+            reconnection=False, handle_sigint=False, http_session=self._http
+        )
         client.on("disconnect", partial(self._lost, client))
         client.on("events", self._heard)
         try:

@@ -190,6 +190,20 @@ async def test_links_of_one_worker(tmp_path: Path) -> None:
         assert bench.records("switch") == bench.records("exit") == []
 
 
+async def test_links_carry_one_fault_at_a_time(tmp_path: Path) -> None:
+    """A second fault on the same links is an error, and does not heal the first one."""
+    async with running("standalone", tmp_path) as bench:
+        await bench.start(workers=1)
+        cut = {"kind": "cut", "mode": "refused", "target": "all-nodes", "workers": "worker:0"}
+        faults = (PlannedFault("f0", 0.0, 0.6, cut), PlannedFault("f1", 0.2, 0.4, cut))
+        plan = Plan(1, {}, faults, (), ())
+        injector = Injector(plan, bench.deployment, bench.context, bench.writer, bench.clock)
+        await injector.run(bench.clock.now())
+        assert list(bench.events("f0")) == ["inject", "confirm", "heal", "confirm_heal"]
+        assert list(bench.events("f1")) == ["error"]
+        assert "carry another fault" in bench.events("f1")["error"]["text"]
+
+
 async def test_cancellation_continues_a_paused_server(tmp_path: Path) -> None:
     """After an interruption nothing stays stopped."""
     async with running("standalone", tmp_path) as bench:

@@ -101,7 +101,9 @@ class Settings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],  # noqa: ARG003 - given by pydantic
         init_settings: PydanticBaseSettingsSource,
-        **sources: PydanticBaseSettingsSource,  # noqa: ARG003 - given by pydantic
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - given by pydantic
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - given by pydantic
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - given by pydantic
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read only what load_settings hands over: tests and workers pass their own environment."""
         return (init_settings,)

@@ -105,7 +105,7 @@ class Cluster(Topology):
                 try:
                     if wire is None or not wire.is_open:
                         wire = await self._any_node()
-                    text = await wire.call("CLUSTER", "NODES", timeout=ASK_TIMEOUT_S)
+                    text = await wire.call("CLUSTER", "NODES", within=ASK_TIMEOUT_S)
                     self._learn(str(text))
                 except RedisUnavailable:
                     self._poke.set()  # try the next node at once, after the pause for bursts

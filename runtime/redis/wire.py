@@ -62,25 +62,25 @@ class Wire:
             writer.transport.abort()
             self._connection._writer = None  # noqa: SLF001 - closed: no warning when collected
 
-    async def call(self, *words: Argument, timeout: float | None = None) -> Any:
+    async def call(self, *words: Argument, within: float | None = None) -> Any:
         """Return the raw reply; raise ResponseError, or RedisUnavailable after closing.
 
-        `timeout` in seconds; also on cancellation the connection is closed, because its next
+        `within` in seconds; also on cancellation the connection is closed, because its next
         reply would belong to this command.
         """
-        reply = (await self.call_many([words], timeout))[0]
+        reply = (await self.call_many([words], within))[0]
         if isinstance(reply, Exception):
             raise translate(reply) or reply
         return reply
 
     async def call_many(
-        self, commands: Sequence[Sequence[Argument]], timeout: float | None = None
+        self, commands: Sequence[Sequence[Argument]], within: float | None = None
     ) -> list[Any]:
         """Return one raw reply, or the ResponseError, per command; sent in one write."""
-        packed = b"".join(hiredis.pack_command(tuple(words)) for words in commands)
+        packed = b"".join(_packed(words) for words in commands)
         finished = False
         try:
-            async with asyncio.timeout(self._timeout if timeout is None else timeout):
+            async with asyncio.timeout(self._timeout if within is None else within):
                 await self._send(packed)
                 replies = [await self._reply() for _ in commands]
             finished = True
@@ -94,15 +94,15 @@ class Wire:
     async def send(self, *words: Argument) -> None:
         """Write a command whose replies `read` returns (SUBSCRIBE)."""
         try:
-            await self._send(hiredis.pack_command(words))
+            await self._send(_packed(words))
         except (OSError, RedisConnectionError) as error:
             self.drop()
             raise translate(error) or error from error
 
-    async def read(self, timeout: float) -> Any:
-        """Return the next reply, or None after `timeout` seconds (the connection stays open)."""
+    async def read(self, within: float) -> Any:
+        """Return the next reply, or None after `within` seconds (the connection stays open)."""
         try:
-            return await self._connection.read_response(timeout=timeout, disconnect_on_error=False)
+            return await self._connection.read_response(timeout=within, disconnect_on_error=False)
         except (OSError, EOFError, RedisConnectionError) as error:
             self.drop()
             raise translate(error) or error from error
@@ -117,6 +117,10 @@ class Wire:
             return await self._connection.read_response(timeout=math.inf)
         except ResponseError as error:
             return error
+
+
+def _packed(words: Sequence[Argument]) -> bytes:
+    return hiredis.pack_command(tuple(words))  # type: ignore[arg-type]  # its stub is wrong
 
 
 def _arguments(address: Address, dial: Dial, purpose: str, decode: bool) -> dict[str, Any]:
@@ -154,7 +158,7 @@ async def open_wire(address: Address, dial: Dial, purpose: str, decode: bool = F
     opened = False
     try:
         async with asyncio.timeout(dial.timeout):
-            await connection.connect()
+            await connection.connect()  # type: ignore[no-untyped-call]  # redis-py is half typed
         opened = True
     except Exception as error:  # redis-py wraps some, not all
         found = translate(error)

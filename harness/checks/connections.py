@@ -14,7 +14,7 @@ MIN_AFTER = 4
 
 
 class ConnectionsBack(Check):
-    """Within the settling time of a heal no worker has more connections than before, and stays so."""
+    """Soon after a heal no worker has more connections than before, until the end."""
 
     name = "connections-bounded-and-back"
     family = "connections"

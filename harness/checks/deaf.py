@@ -84,18 +84,18 @@ class CanariesDelivered(Check):
     ops = frozenset({"event_post"})
 
     def __init__(self) -> None:
-        self._posted: dict[int, tuple[float, int, str]] = {}  # n → sent, origin, id
-        self._heard: Counter[tuple[int, int]] = Counter()
+        self._posted: dict[tuple[int, int], tuple[float, str]] = {}  # origin, n → sent, id
+        self._heard: Counter[tuple[int, int, int]] = Counter()  # origin, n, at
         self._gone: dict[str, list[list[float]]] = defaultdict(list)  # socket → [lost, opened]
 
     def feed(self, record: Record) -> None:
         """Fold one record."""
         kind = record["k"]
         if kind == "canary":
-            self._heard[record["n"], record["at"]] += 1
+            self._heard[record["origin"], record["n"], record["at"]] += 1
         elif kind == "ok":
             asked = record["invoke"]
-            self._posted[asked["n"]] = (asked["t"], asked["origin"], record["id"])
+            self._posted[asked["origin"], asked["n"]] = (asked["t"], record["id"])
         elif record["socket"].startswith("canary-w"):
             self._socket(record)
 
@@ -109,11 +109,11 @@ class CanariesDelivered(Check):
     def judge(self, facts: Facts) -> Finding:
         """Return the finding."""
         lost, apart = Worst(), 0
-        for n, (sent, origin, identity) in self._posted.items():
+        for (origin, n), (sent, identity) in self._posted.items():
             if sent >= end_of(facts) - ARRIVAL_S:
                 continue
             for at in range(facts.workers):
-                if self._heard[n, at]:
+                if self._heard[origin, n, at]:
                     continue
                 if any(a <= sent <= b for a, b in self._gone.get(f"canary-w{at}", ())):
                     apart += 1
@@ -125,10 +125,12 @@ class CanariesDelivered(Check):
     def _finding(self, facts: Facts, lost: Worst, apart: int) -> Finding:
         twice = sum(count - 1 for count in self._heard.values() if count > 1)
         allowed = facts.bounds["tokens_duplicated"]
-        for (n, at), count in self._heard.items():
+        for (origin, n, at), count in self._heard.items():
             if count > 1 and twice > allowed:
-                lost.add(count, f"canary {n} reached worker {at} {count} times", 0.0)
-        origins = {origin for _, origin, _ in self._posted.values()}
+                sent, identity = self._posted.get((origin, n), (0.0, None))
+                text = f"canary {n} of worker {origin} reached worker {at} {count} times"
+                lost.add(count, text, sent, identity)
+        origins = {origin for origin, _ in self._posted}
         return decide(
             self,
             lost,

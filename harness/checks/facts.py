@@ -1,4 +1,4 @@
-"""Facts of a run: fault windows, switches, focus and load, folded from history, plan and run.json."""
+"""Facts of a run: fault windows, switches, focus, load; from history, plan and run.json."""
 
 from __future__ import annotations
 

@@ -1,0 +1,339 @@
+"""Every guarantee: kept by a healthy history, broken by planted defects, unknown when thin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.verdict import Verdict
+from tests.unit.histories import END, HEAL, KILL, SWITCH, History, healthy, names, stream
+
+Change = Callable[[History], object]
+
+
+@pytest.mark.parametrize("fault", [True, False], ids=["fault", "baseline"])
+def test_a_healthy_history_keeps_every_guarantee(fault: bool, tmp_path: Path) -> None:
+    """Nothing is red or unknown when nothing is wrong, and everything is applicable."""
+    judgement = healthy(fault).judge(tmp_path)
+    wrong = {f.name: f.reason for f in judgement.findings if f.verdict != Verdict.PASS}
+    assert not wrong
+    assert all(f.applicable for f in judgement.findings)
+    assert judgement.outcome == "as_expected"
+
+
+def _alive(t: float, when: str, worker: int = 1) -> Change:
+    return lambda h: h.op("token_probe", t, token="x1", worker=worker, when=when, alive=True)
+
+
+def _running(name: str, stop_at: float, closed: float | None) -> Change:
+    def change(h: History) -> None:
+        stream(h, name, stop_at - 1, closed, cause="client_closed", sent=5)
+        h.op("stop", stop_at, stream=name, by="task", outlives=True, state="requested")
+
+    return change
+
+
+def _deaf(h: History) -> None:
+    h.records = [
+        r
+        for r in h.records
+        if not (r["k"] == "canary" and r["at"] == 1 and SWITCH < r["t"] < SWITCH + 4)
+    ]
+
+
+def _leak(h: History) -> None:
+    for r in h.records:
+        if r.get("probe") == "worker" and r["worker"] == 1 and r["t"] > SWITCH:
+            r["connections"] = 16
+
+
+def _runs(*runs: tuple[int, int], sent: int = 10) -> Change:
+    return lambda h: stream(h, "bad", 20, 21, runs=list(runs), sent=sent)
+
+
+def _second_life(h: History) -> None:
+    h.op("token_probe", 20, token="x1", worker=0, when="after", alive=True)
+
+
+def _lies(state: str) -> Change:
+    def change(h: History) -> None:
+        stream(h, "lie", 20, 25)
+        h.op("stop", 21, stream="lie", by="task", outlives=True, state=state)
+
+    return change
+
+
+def _unlisted(h: History) -> None:
+    stream(h, "hidden", 20, 30)
+    h.op("list_tasks", 25, stream="hidden", tasks_now=[])
+
+
+def _ready_no(h: History) -> None:
+    h.add("sample", 30, probe="health", worker=0, path="/ready", status=503, ms=2.0, sent=30.0)
+
+
+def _health(status: int, ms: float) -> Change:
+    fields = {"worker": 0, "path": "/health", "status": status, "ms": ms, "sent": 12.0}
+    return lambda h: h.add("sample", 12, probe="health", **fields)
+
+
+BROKEN: list[tuple[str, str, Change]] = [
+    (
+        "sign-in-honoured",
+        "one worker refuses a valid token",
+        lambda h: h.op("me", 12, token="u0", worker=1, alive=False),
+    ),
+    (
+        "sign-in-honoured",
+        "refused before its sign-out",
+        lambda h: h.op("token_probe", 12, token="x9", worker=0, when="before", alive=False),
+    ),
+    ("sign-out-honoured", "accepted after 1.5 s", _alive(18.6, "after")),
+    ("sign-out-honoured", "accepted in the last look", _alive(43, "final")),
+    ("sign-out-stays", "accepted after it was dead", _second_life),
+    ("sign-out-stays", "accepted in the last look", _alive(43, "final")),
+    (
+        "session-read-your-writes",
+        "lost",
+        lambda h: h.op("session_read", 19, session="u0", value=None),
+    ),
+    (
+        "session-read-your-writes",
+        "old value",
+        lambda h: h.op("session_read", 19, session="u0", value=0),
+    ),
+    (
+        "session-read-your-writes",
+        "never written",
+        lambda h: h.op("session_read", 19, session="u0", value=7),
+    ),
+    ("stop-ends-task", "too late", _running("late", 25, 28)),
+    ("stop-ends-task", "never", _running("never", 25, None)),
+    ("stop-ends-task", "late after the heal", _running("late", 12, HEAL + 6)),
+    ("stop-is-truthful", "finished, but ran", _lies("finished")),
+    ("stop-is-truthful", "not found, but ran", _lies("not_found")),
+    (
+        "finished-unlisted",
+        "listed after 20 s",
+        lambda h: h.op("list_tasks", 27, stream="c1", tasks_now=["t1"]),
+    ),
+    (
+        "finished-unlisted",
+        "listed in the last look",
+        lambda h: h.op("list_tasks", 45, stream="s2", when="final", tasks_now=["t"]),
+    ),
+    ("running-listed", "not listed", _unlisted),
+    (
+        "no-unexplained-end",
+        "closed unasked",
+        lambda h: stream(h, "cut", 20, 21, cause="client_closed"),
+    ),
+    (
+        "no-unexplained-end",
+        "stopped only afterwards",
+        lambda h: stream(h, "cut", 20, 21, cause="client_closed").op(
+            "stop", 22, stream="cut", by="task", outlives=False, state="finished"
+        ),
+    ),
+    ("tokens-exactly-once-in-order", "a gap", _runs((0, 3), (5, 9))),
+    ("tokens-exactly-once-in-order", "a repeat", _runs((0, 5), (5, 9))),
+    ("tokens-exactly-once-in-order", "late filling", _runs((0, 3), (6, 9), (4, 5))),
+    ("tokens-exactly-once-in-order", "the first lost", _runs((1, 9))),
+    ("tokens-exactly-once-in-order", "the last lost", _runs((0, 7))),
+    ("tokens-exactly-once-in-order", "all lost", lambda h: h.without(k="run", stream="c1")),
+    ("stream-end-told", "never told", lambda h: h.without(k="end", stream="c1")),
+    (
+        "resync-hints-bounded",
+        "one hint",
+        lambda h: h.add("resync", 12, socket="u0-0"),
+    ),
+    ("deaf-time", "deaf for 4 s", _deaf),
+    ("deaf-time", "deaf to the end", lambda h: h.without(k="canary", origin=0, at=1)),
+    ("canaries-delivered", "one lost", lambda h: h.without(k="canary", n=24, at=1)),
+    (
+        "canaries-delivered",
+        "one twice",
+        lambda h: h.add("canary", 20, event="heard", n=24, origin=0, at=1, sent=12.1),
+    ),
+    ("connections-bounded-and-back", "a leak", _leak),
+    ("loop-stall", "300 ms", lambda h: h.add("stall", 12, worker=1, ms=300.0, raw_ms=310.0)),
+    ("health-answers", "slow", _health(200, 1200.0)),
+    ("health-answers", "an error", _health(500, 2.0)),
+    ("health-answers", "no answer", _health(0, 2000.0)),
+    ("ready-truthful", "not ready with nothing broken", _ready_no),
+    ("recovery", "failed before the fault", lambda h: h.op("me", 5, outcome="fail", token="u0")),
+    (
+        "recovery",
+        "failed long after the switch",
+        lambda h: h.op("me", SWITCH + 6, outcome="info", token="u0"),
+    ),
+    (
+        "workers-alive",
+        "one died",
+        lambda h: h.add("exit", 12, name="worker-1", pid=1, status=-11, expected=False),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "change"), [(n, c) for n, _, c in BROKEN], ids=[f"{n}: {why}" for n, why, _ in BROKEN]
+)
+def test_a_planted_defect_is_red(name: str, change: Change, tmp_path: Path) -> None:
+    """The guarantee that the defect breaks fails, says why, and gives an example."""
+    h = healthy()
+    change(h)
+    finding = h.finding(name, tmp_path)
+    assert finding.verdict == Verdict.FAIL
+    assert finding.reason
+    assert finding.examples
+    assert finding.examples[0].text
+
+
+THIN: list[tuple[str, Change]] = [
+    ("sign-in-honoured", lambda h: h.without(op="me").without(op="token_probe")),
+    ("sign-out-honoured", lambda h: h.without(op="sign_out")),
+    ("sign-out-honoured", lambda h: h.without(op="token_probe")),
+    ("sign-out-stays", lambda h: h.without(when="final")),
+    ("session-read-your-writes", lambda h: h.without(op="session_read")),
+    ("session-read-your-writes", lambda h: h.without(k="ok", op="session_write")),
+    ("stop-ends-task", lambda h: h.without(op="stop")),
+    ("stop-ends-task", lambda h: h.without(k="stream")),
+    ("stop-ends-task", _running("open", 44.5, None)),
+    ("stop-is-truthful", lambda h: h.without(op="stop")),
+    ("finished-unlisted", lambda h: h.without(op="list_tasks")),
+    ("running-listed", lambda h: h.without(op="list_tasks")),
+    ("no-unexplained-end", lambda h: h.without(k="stream")),
+    ("tokens-exactly-once-in-order", lambda h: h.without(k="run").without(k="stream")),
+    ("stream-end-told", lambda h: h.without(k="stream")),
+    ("resync-hints-bounded", lambda h: h.without(k="socket")),
+    ("canaries-delivered", lambda h: h.without(op="event_post", worker=1)),
+    ("connections-bounded-and-back", lambda h: h.without(probe="worker", worker=1)),
+    ("loop-stall", lambda h: h.without(k="stall", worker=1)),
+    ("health-answers", lambda h: h.without(path="/health", worker=0)),
+    ("ready-truthful", lambda h: h.without(path="/ready", worker=0)),
+    ("fault-really-happened", lambda h: h.without(event="confirm")),
+    ("fault-really-happened", lambda h: h.without(event="confirm_heal")),
+    ("fault-really-happened", lambda h: h.fault("error", 10, text="confirm: still alive")),
+    ("load-healthy", lambda h: h.without(k="note")),
+    ("load-healthy", lambda h: h.without(probe="load")),
+    ("load-healthy", lambda h: h.add("note", 9, level="error", text="load-0: broken")),
+    ("workers-alive", lambda h: h.without(probe="worker", worker=1)),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "change"), THIN, ids=[f"{n}-{i}" for i, (n, _) in enumerate(THIN)]
+)
+def test_thin_evidence_is_unknown(name: str, change: Change, tmp_path: Path) -> None:
+    """Without the records that prove it, a guarantee is unknown and says what is missing."""
+    h = healthy()
+    ids = {r["id"] for r in h.records if r["k"] == "invoke"}
+    change(h)
+    kept = {r["id"] for r in h.records if r["k"] == "invoke"}
+    h.records = [r for r in h.records if r.get("id") not in ids - kept]  # whole operations
+    finding = h.finding(name, tmp_path)
+    assert finding.verdict == Verdict.UNKNOWN
+    assert finding.reason
+    assert not finding.reason.startswith("check crashed")
+
+
+def test_recovery_is_unknown_when_an_operation_never_came_back(tmp_path: Path) -> None:
+    """An operation that succeeded before the switch and was never seen after proves nothing."""
+    h = healthy()
+    h.op("rare", 5)
+    finding = h.finding("recovery", tmp_path)
+    assert finding.verdict == Verdict.UNKNOWN
+    assert "rare" in finding.reason
+
+
+@pytest.mark.parametrize("name", ["stops", "sign_outs", "canaries_per_pair", "requests_per_s"])
+def test_too_little_load_is_unknown(name: str, tmp_path: Path) -> None:
+    """A minimum of the scenario that is not reached makes the run unknown."""
+    finding = healthy(enough={name: 1000}).finding("enough-load", tmp_path)
+    assert finding.verdict == Verdict.UNKNOWN
+    assert name in finding.reason
+
+
+def test_a_late_generator_is_unknown(tmp_path: Path) -> None:
+    """Load that was late most of the time proves nothing."""
+    h = healthy()
+    for record in h.records:
+        if record.get("probe") == "load":
+            record["late_ms"] = 400.0
+    assert h.finding("load-healthy", tmp_path).verdict == Verdict.UNKNOWN
+
+
+EXCUSED: list[tuple[str, Change]] = [
+    ("stop-ends-task", _running("slow", 11, HEAL + 4)),
+    ("recovery", lambda h: h.op("me", KILL - 1, took=4, outcome="info", token="u0")),
+    ("recovery", lambda h: h.op("me", SWITCH + 4, outcome="fail", token="u0")),
+    (
+        "ready-truthful",
+        lambda h: h.add(
+            "sample", 12, probe="health", worker=0, path="/ready", status=503, ms=1.0, sent=12.0
+        ),
+    ),
+    ("workers-alive", lambda h: h.add("exit", 10, name="redis-0", status=-9, expected=True)),
+    ("sign-out-honoured", _alive(17.5, "after")),
+    (
+        "finished-unlisted",
+        lambda h: h.op("list_tasks", 9, stream="c1", tasks_now=["t1"]),
+    ),
+    (
+        "tokens-exactly-once-in-order",
+        lambda h: stream(h, "x", 20, 21, runs=[(0, 3)]).add(
+            "socket", 20.5, socket="u0-0", event="lost", reason="reset"
+        ),
+    ),
+    (
+        "connections-bounded-and-back",
+        lambda h: h.add("sample", HEAL + 8, probe="worker", worker=0, connections=30),
+    ),
+    (
+        "loop-stall",
+        lambda h: h.add("stall", -1, worker=0, ms=900.0, raw_ms=900.0),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "change"), EXCUSED, ids=[f"{n}-{i}" for i, (n, _) in enumerate(EXCUSED)]
+)
+def test_what_a_fault_explains_is_not_red(name: str, change: Change, tmp_path: Path) -> None:
+    """Effects inside the bounds of a fault keep the guarantee."""
+    h = healthy()
+    change(h)
+    assert h.finding(name, tmp_path).verdict == Verdict.PASS
+
+
+def test_session_data_lost_by_design_is_counted_apart(tmp_path: Path) -> None:
+    """What was acknowledged before a restart that empties Redis is excused, and counted."""
+    h = healthy()
+    for record in h.records:
+        if record["k"] == "fault" and record["event"] == "inject":
+            record["loses_data"] = True
+    h.op("session_write", 5, session="u1", value=3)
+    h.op("session_read", 20, session="u1", value=None)
+    finding = h.finding("session-read-your-writes", tmp_path)
+    assert finding.verdict == Verdict.PASS
+    assert finding.quantities["excused_after_data_loss"] == 1
+
+
+def test_a_write_after_the_data_loss_must_stay(tmp_path: Path) -> None:
+    """The excuse ends with the heal."""
+    h = healthy()
+    for record in h.records:
+        if record["k"] == "fault" and record["event"] == "inject":
+            record["loses_data"] = True
+    h.op("session_write", HEAL + 1, session="u1", value=3)
+    h.op("session_read", HEAL + 2, session="u1", value=None)
+    assert h.finding("session-read-your-writes", tmp_path).verdict == Verdict.FAIL
+
+
+def test_every_guarantee_is_covered_here() -> None:
+    """Each guarantee has a defect that makes it red or unknown."""
+    known = {n for n, _, _ in BROKEN} | {n for n, _ in THIN} | {"enough-load"}
+    assert known == set(names())
+    assert END > HEAL > SWITCH > KILL

@@ -26,15 +26,25 @@ MAX_MESSAGE = 16 * 1024 * 1024
 class SocketUser(Protocol):
     """The account of a socket."""
 
-    id: str
-    name: str
-    role: str
+    @property
+    def id(self) -> str:
+        """Return the account's id."""
+
+    @property
+    def name(self) -> str:
+        """Return the name to show."""
+
+    @property
+    def role(self) -> str:
+        """Return admin, user or pending."""
 
 
 class SocketClaims(Protocol):
     """The claims of a socket's token."""
 
-    jti: str
+    @property
+    def jti(self) -> str:
+        """Return the token's id."""
 
 
 class SocketIdentity(Protocol):

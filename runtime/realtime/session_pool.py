@@ -26,7 +26,7 @@ CHUNK = 500
 
 
 class SessionPool:
-    """This worker's sockets, mirrored to Redis; without a client only in memory."""
+    """The sockets of one worker, mirrored to Redis; without a client only in memory."""
 
     def __init__(self, client: RedisClient | None, keys: Keys, instance: str) -> None:
         self._client = client

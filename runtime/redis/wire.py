@@ -120,7 +120,8 @@ class Wire:
 
 
 def _packed(words: Sequence[Argument]) -> bytes:
-    return hiredis.pack_command(tuple(words))  # type: ignore[arg-type]  # its stub is wrong
+    packed: bytes = hiredis.pack_command(tuple(words))  # type: ignore[arg-type]  # its stub is wrong
+    return packed
 
 
 def _arguments(address: Address, dial: Dial, purpose: str, decode: bool) -> dict[str, Any]:

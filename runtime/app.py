@@ -1,0 +1,71 @@
+"""create_app(settings): the services, the routes and the sockets of one worker."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request, Response
+from fastapi.middleware.cors import CORSMiddleware
+
+from runtime import health
+from runtime.api import auths, chats, session, tasks
+from runtime.api.support import reply
+from runtime.database import DatabaseUnavailable
+from runtime.redis.errors import RedisUnavailable
+from runtime.services import Services
+from runtime.settings import Settings
+
+ROUTERS = (auths.router, session.router, chats.router, tasks.router, health.router)
+SOCKETS = "/ws"
+GC_THRESHOLD = (50_000, 20, 20)  # a full collection of a large heap would stall the loop
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the ASGI application; its lifespan starts and stops the services."""
+    services = Services(settings)
+    app = FastAPI(
+        title="runtime", lifespan=_lifespan, docs_url=None, redoc_url=None, openapi_url=None
+    )
+    app.state.services = services
+    for router in ROUTERS:
+        app.include_router(router)
+    app.mount(SOCKETS, services.realtime.asgi)
+    app.add_exception_handler(DatabaseUnavailable, _database_unavailable)
+    app.add_exception_handler(RedisUnavailable, _redis_unavailable)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=list(settings.cors_origins),
+        allow_credentials="*" not in settings.cors_origins,
+        allow_methods=["*"],
+        allow_headers=["*"],
+    )
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    services: Services = app.state.services
+    try:
+        await services.start()
+        settle_memory()
+        yield
+    finally:
+        await services.stop()
+
+
+def settle_memory() -> None:
+    """Take what start-up made out of the collector's sight; collect seldom from now on."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLD)
+
+
+async def _database_unavailable(_: Request, error: Exception) -> Response:
+    return reply({"detail": f"The database does not answer: {error}"}, 503)
+
+
+async def _redis_unavailable(_: Request, error: Exception) -> Response:
+    status = 503 if getattr(error, "refused", False) else 504
+    return reply({"detail": f"Redis does not answer: {error}"}, status)

@@ -1,0 +1,112 @@
+"""The command `runtime`: serve, and check the configuration."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import click
+import uvicorn
+
+from runtime.settings import Settings, SettingsError, load_settings
+
+SHUTDOWN_S = 3
+BACKLOG = 2048
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+SECRETS = ("secret", "password", "key")
+NOT_SECRET = ("redis_key_prefix",)
+
+
+@click.group()
+def main() -> None:
+    """Serve the distributed layer of a multi-worker chat application."""
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--workers", type=click.IntRange(1), help="Processes that share the port.")
+@click.option("--fd", type=int, hidden=True, help="A listening socket of the parent.")
+def serve(host: str, port: int, workers: int | None, fd: int | None) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    settings = _settings(workers)
+    logging.basicConfig(level=settings.global_log_level, format=LOG_FORMAT)
+    if settings.uvicorn_workers > 1 and fd is None:
+        from runtime.workers import Workers
+
+        sys.exit(Workers(host, port, settings.uvicorn_workers).run())
+    sys.exit(serve_one(settings, host, port, fd))
+
+
+@main.command()
+def check() -> None:
+    """Print the effective configuration, secrets masked, and what is wrong with it."""
+    for line in describe(_settings(None)):
+        click.echo(line)
+    click.echo("configuration: ok")
+
+
+def serve_one(settings: Settings, host: str, port: int, fd: int | None) -> int:
+    """Serve in this process; return the exit code."""
+    from runtime.app import create_app
+    from runtime.server import DrainingServer
+
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        fd=fd,
+        loop="uvloop",
+        http="httptools",
+        ws="websockets-sansio",
+        access_log=False,
+        log_level=settings.global_log_level.lower(),
+        log_config=None,
+        backlog=BACKLOG,
+        proxy_headers=True,
+        forwarded_allow_ips=settings.forwarded_allow_ips,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+        ws_ping_interval=None,  # Socket.IO has its own
+        ws_per_message_deflate=False,
+    )
+    server = DrainingServer(config, app.state.services)
+    server.run()
+    return 0 if server.started else 1
+
+
+def describe(settings: Settings) -> list[str]:
+    """Return one `NAME=value` line per setting, secrets masked."""
+    return [f"{name.upper()}={_masked(name, value)}" for name, value in settings]
+
+
+def _masked(name: str, value: object) -> object:
+    if name in NOT_SECRET or not value:
+        return value
+    if any(word in name for word in SECRETS):
+        return "********"
+    if "url" in name and "@" in str(value):
+        scheme, _, rest = str(value).partition("://")
+        return f"{scheme}://********@{rest.rpartition('@')[2]}"
+    return value
+
+
+def _settings(workers: int | None) -> Settings:
+    """Return the settings; exit 2 with one line per wrong variable."""
+    environ = dict(os.environ)
+    if workers is not None:
+        environ["UVICORN_WORKERS"] = str(workers)
+    try:
+        settings = load_settings(environ)
+        if not settings.webui_secret_key:
+            raise SettingsError(
+                "WEBUI_SECRET_KEY: is not set; set the same random text of at least 32 "
+                "characters for all workers"
+            )
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from None
+    if not settings.database_url:
+        Path(settings.data_dir).mkdir(parents=True, exist_ok=True)
+    return settings

@@ -1,0 +1,106 @@
+"""Liveness, and the truth about readiness: each dependency and loop, within a second."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from runtime.api.support import reply, services
+from runtime.database import DatabaseUnavailable
+from runtime.services import Services, status_of
+
+router = APIRouter()
+DATABASE_WITHIN_S = 0.8
+REMEMBER_DATABASE_S = 0.4
+LOOP_SILENT_S = 3.0  # a loop that runs each second and did not succeed for this long
+WATCHED_LOOPS = ("task records", "stop intents")
+
+
+@router.get("/health")
+async def health() -> Response:
+    """Say that the event loop turns."""
+    return reply({"status": True})
+
+
+@router.get("/health/db")
+async def health_db(request: Request) -> Response:
+    """Say whether the database answers."""
+    problem = await DatabaseCheck.of(request).problem(services(request))
+    return reply({"status": not problem, "detail": problem}, 500 if problem else 200)
+
+
+@router.get("/ready")
+async def ready(request: Request) -> Response:
+    """Say whether work may be sent here, and what is wrong if not."""
+    here = services(request)
+    problems = await _problems(here, DatabaseCheck.of(request))
+    status = status_of(here)
+    if problems:
+        return reply({"status": False, "detail": "; ".join(problems), **status}, 503)
+    return reply({"status": True, **status})
+
+
+async def _problems(here: Services, database: DatabaseCheck) -> list[str]:
+    found = []
+    if not here.started:
+        found.append("Startup not complete")
+    if here.draining:
+        found.append("Shutting down")
+    if await database.problem(here):
+        found.append("Database not ready")
+    return found + _redis_problems(here)
+
+
+def _redis_problems(here: Services) -> list[str]:
+    if here.redis is None:
+        return []
+    found = [] if here.redis.client.available else ["Redis not ready"]
+    if here.redis.subscriber is None or not here.redis.subscriber.subscribed:
+        found.append("Not subscribed to commands")
+    if not here.realtime.manager.caught_up:
+        found.append("Events of other workers not caught up")
+    return found + [f"No success in {name}" for name in WATCHED_LOOPS if _silent(here, name)]
+
+
+def _silent(here: Services, name: str) -> bool:
+    """Tell whether a loop that should succeed each second did not for a while."""
+    loop = here.supervisor.loops.get(name)
+    return loop is None or time.monotonic() - loop.last_success > LOOP_SILENT_S
+
+
+class DatabaseCheck:
+    """One question to the database at a time, whoever asks, its answer kept for a moment."""
+
+    def __init__(self) -> None:
+        self._at = 0.0
+        self._problem = ""
+        self._asking: asyncio.Task[None] | None = None
+
+    @staticmethod
+    def of(request: Request) -> DatabaseCheck:
+        """Return the worker's check."""
+        state: Any = request.app.state
+        if not hasattr(state, "database_check"):
+            state.database_check = DatabaseCheck()
+        check: DatabaseCheck = state.database_check
+        return check
+
+    async def problem(self, here: Services) -> str:
+        """Return what is wrong, empty when nothing is; within 0.8 s."""
+        if time.monotonic() - self._at < REMEMBER_DATABASE_S:
+            return self._problem
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask(here))
+        done, _ = await asyncio.wait([self._asking], timeout=DATABASE_WITHIN_S)
+        return self._problem if done else f"no answer within {DATABASE_WITHIN_S:g} s"
+
+    async def _ask(self, here: Services) -> None:
+        try:
+            await here.database.ping()
+            self._problem = ""
+        except DatabaseUnavailable as error:
+            self._problem = str(error)
+        self._at = time.monotonic()

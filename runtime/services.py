@@ -1,0 +1,259 @@
+"""Everything one worker consists of, wired once; started in order and undone in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import OrderedDict
+from typing import Any
+
+import orjson
+
+from runtime.completions import Completion, Request
+from runtime.database import RUNNING, Database, DatabaseUnavailable, TaskRow
+from runtime.passwords import Passwords
+from runtime.provider import Provider
+from runtime.rate_limit import RateLimit
+from runtime.realtime.server import SocketServer, create_manager, create_socket_server
+from runtime.realtime.session_pool import SessionPool
+from runtime.redis.client import RedisClient
+from runtime.redis.errors import RedisUnavailable
+from runtime.redis.keys import Keys
+from runtime.redis.subscriber import Subscriber
+from runtime.redis.topology import Topology, topology_from
+from runtime.revocations import ACTION, RevocationNotices
+from runtime.sessions import MemoryStore, RedisStore, Sessions
+from runtime.settings import Settings
+from runtime.supervision import Loop, Supervisor
+from runtime.task_records import TaskRecords
+from runtime.task_stops import StopIntents
+from runtime.tasks import Draining, Tasks
+from runtime.tokens import Identity, Tokens
+
+log = logging.getLogger(__name__)
+
+SIGN_INS, SIGN_IN_WINDOW_S = 15, 180
+CHAT_OWNERS = 20_000
+DRAIN_S = 5.0
+FORGET_EVERY_S = 3600.0
+DROP_TRIES = 60
+FLUSH_WITHIN_S = 1.0
+
+
+class RedisParts:
+    """What exists only with Redis: one client, one subscription, the shared task records."""
+
+    def __init__(self, topology: Topology, settings: Settings, keys: Keys) -> None:
+        self.topology = topology
+        self.client = RedisClient(topology, settings)
+        self.records = TaskRecords(self.client, keys, settings.instance_id, settings.redis_task_ttl)
+        self.intents = StopIntents(self.client, keys)
+        self.subscriber: Subscriber | None = None
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self.subscriber is not None:
+            await self.subscriber.stop()
+        await self.client.close()
+        await self.topology.close()
+
+
+class Services:
+    """The services of one worker."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.keys = Keys(settings.redis_key_prefix)
+        self.supervisor = Supervisor()
+        self.started = self.draining = False
+        self.database = Database(settings.database)
+        self.passwords = Passwords(settings.argon2_time_cost, settings.argon2_memory_kib)
+        self.provider = Provider(*_provider_of(settings))
+        topology = topology_from(settings)
+        self.redis = RedisParts(topology, settings, self.keys) if topology else None
+        client = self.redis.client if self.redis else None
+        self.sign_in_limit = RateLimit(client, self.keys, SIGN_INS, SIGN_IN_WINDOW_S)
+        self.sessions = Sessions(self._session_store())
+        self.notices = RevocationNotices(client, self.keys, self._close_sockets)
+        self.tokens = Tokens(
+            self.database, settings.webui_secret_key, settings.jwt_expires_in, self.notices.add
+        )
+        self.tasks = self._make_tasks()
+        self._sockets_topology = _separate_topology(settings)
+        manager = create_manager(settings, self._sockets_topology or topology, self.keys)
+        pool = SessionPool(client, self.keys, settings.instance_id)
+        self.realtime: SocketServer = create_socket_server(
+            settings, manager, self.tokens.verify, pool
+        )
+        self._chat_owners: OrderedDict[str, str] = OrderedDict()
+
+    def _session_store(self) -> RedisStore | MemoryStore:
+        if self.redis is not None and self.settings.enable_star_sessions_middleware:
+            return RedisStore(self.redis.client, self.keys)
+        return MemoryStore()
+
+    def _make_tasks(self) -> Tasks:
+        if self.redis is None:
+            return Tasks()
+        tasks = Tasks(self.redis.records, self.redis.intents)
+        self.redis.records.running = lambda: tasks.running
+        self.redis.records.is_finished = tasks.is_finished
+        self.redis.intents.cancel = tasks.cancel
+        return tasks
+
+    # life
+
+    async def start(self) -> None:
+        """Open everything; does not wait for Redis. Raises when the database cannot be used."""
+        await self.database.open()
+        await self.provider.open()
+        self.supervisor.run("revocations", self.notices.tell_forever)
+        self.supervisor.run("expired tokens", self._forget_expired)
+        if self.redis is not None:
+            self._start_redis(self.redis)
+        await self.realtime.start()
+        self.started = True
+
+    def _start_redis(self, redis: RedisParts) -> None:
+        redis.topology.start()
+        self.supervisor.run("task records", redis.records.keep)
+        self.supervisor.run("stop intents", redis.intents.reconcile_forever)
+        self.supervisor.run("unconfirmed stops", redis.intents.pursue)
+        redis.subscriber = Subscriber(
+            redis.topology, self.keys.task_commands, self._on_command, redis.intents.look_now
+        )
+        redis.subscriber.start()
+
+    async def drain(self) -> None:
+        """Take no new work, end what runs, take our records out of Redis."""
+        if self.draining:
+            return
+        self.draining = True
+        await self.tasks.drain(DRAIN_S)
+        if self.redis is not None and self.redis.client.available:
+            with contextlib.suppress(RedisUnavailable, TimeoutError):  # they expire
+                async with asyncio.timeout(FLUSH_WITHIN_S):
+                    await self.redis.records.flush()
+
+    async def stop(self) -> None:
+        """Close everything, whatever fails on the way."""
+        await self.drain()
+        parts = [self.realtime.stop, self.supervisor.stop]
+        parts += [self.redis.close] if self.redis else []
+        parts += [self._sockets_topology.close] if self._sockets_topology else []
+        parts += [self.provider.close, self.database.close]
+        for close in parts:
+            try:
+                await close()
+            except Exception:  # the others must be closed too
+                log.exception("closing failed")
+        self.passwords.close()
+
+    # what the routes ask for
+
+    async def begin(self, request: Request, *, new_chat: str | None) -> None:
+        """Start an answer; raise MessageTaken, Draining or DatabaseUnavailable."""
+        if self.draining:
+            raise Draining
+        row = TaskRow(request.task_id, request.chat_id, request.user_id, RUNNING)
+        await self.database.begin_message(row, request.message_id, new_chat=new_chat)
+        self._remember_owner(request.chat_id, request.user_id)
+        completion = Completion(
+            request, self.provider, self.emit_to_user, self.database, self.tasks.ended
+        )
+        await self.tasks.start(request.task_id, request.chat_id, completion.run)
+
+    async def emit_to_user(self, user_id: str, payload: dict[str, Any]) -> None:
+        """Send an `events` message to all sockets of a user."""
+        await self.realtime.emit_to_user(user_id, payload)
+
+    async def chat_owner(self, chat_id: str) -> str | None:
+        """Return the owner of a chat; an owner never changes, so the answer is remembered."""
+        owner = self._chat_owners.get(chat_id)
+        if owner is None and (owner := await self.database.chat_owner(chat_id)) is not None:
+            self._remember_owner(chat_id, owner)
+        return owner
+
+    def _remember_owner(self, chat_id: str, owner: str) -> None:
+        self._chat_owners[chat_id] = owner
+        if len(self._chat_owners) > CHAT_OWNERS:
+            self._chat_owners.popitem(last=False)
+
+    async def sign_out(self, who: Identity) -> None:
+        """Revoke the token that a request came with; the sockets follow in the background."""
+        await self.tokens.revoke(who.claims)
+
+    def drop_session(self, identifier: str | None) -> None:
+        """Remove a session, now or when Redis is back."""
+        if identifier:
+            self.supervisor.spawn(self._drop_session(identifier), "dropping a session")
+
+    def cookie_flags(self, which: str) -> dict[str, Any]:
+        """Return samesite and secure of the `auth` or `session` cookie."""
+        s = self.settings
+        site, secure = s.webui_session_cookie_same_site, s.webui_session_cookie_secure
+        if which == "auth":
+            site = s.webui_auth_cookie_same_site or site
+            own = s.webui_auth_cookie_secure
+            secure = secure if own is None else own
+        return {"samesite": site, "secure": secure}
+
+    # background
+
+    async def _close_sockets(self, jti: str) -> None:
+        await self.realtime.disconnect_token(jti)
+
+    async def _drop_session(self, identifier: str) -> None:
+        for _ in range(DROP_TRIES):
+            with contextlib.suppress(RedisUnavailable):
+                return await self.sessions.remove(identifier)
+            await asyncio.sleep(1.0)
+        return None
+
+    async def _on_command(self, payload: bytes) -> None:
+        message = orjson.loads(payload)
+        if message.get("action") == ACTION:
+            self.tokens.note_revoked(str(message["jti"]))
+        elif self.redis is not None:
+            await self.redis.intents.on_message(message)
+
+    async def _forget_expired(self, loop: Loop) -> None:
+        while True:
+            with contextlib.suppress(DatabaseUnavailable):
+                await self.database.forget_expired_revocations()
+                loop.succeeded()
+            await asyncio.sleep(FORGET_EVERY_S)
+
+
+def _separate_topology(settings: Settings) -> Topology | None:
+    """Return the topology of the sockets' own Redis, None when they share the other one."""
+    return topology_from(settings.websocket()) if settings.separate_websocket_redis else None
+
+
+def _provider_of(settings: Settings) -> tuple[str, str]:
+    url = settings.provider_urls[0] if settings.provider_urls else "http://127.0.0.1:9/v1"
+    return url, settings.provider_keys[0] if settings.provider_keys else ""
+
+
+def status_of(services: Services) -> dict[str, Any]:
+    """Return what is known without asking anybody: loops, Redis, sockets, tasks."""
+    found: dict[str, Any] = {
+        "instance": services.settings.instance_id,
+        "loops": {name: loop.status for name, loop in services.supervisor.loops.items()},
+        "tasks": len(services.tasks.running),
+        "sockets": services.realtime.manager.status(),
+    }
+    if (redis := services.redis) is not None:
+        age = round(time.monotonic() - redis.client.last_success, 3)
+        subscribed = redis.subscriber is not None and redis.subscriber.subscribed
+        found["redis"] = {
+            "available": redis.client.available,
+            "age_s": age,
+            "subscribed": subscribed,
+            "connections": redis.client.connections,
+            "records_pending": redis.records.pending,
+            "stops_pending": redis.intents.pending,
+        }
+    return found

@@ -63,7 +63,7 @@ class _Asked(Check):
     def feed(self, record: Record) -> None:
         """Fold one record."""
         if record["probe"] == "health" and record["path"] == self.path:
-            sent: float = record.get("sent", record["t"])
+            sent = record["sent"]
             self._answers.append((sent, record["worker"], record["status"], record["ms"]))
 
     def _during(self, facts: Facts) -> list[tuple[float, int, int, float]]:

@@ -66,8 +66,8 @@ def generate(folder: Path) -> None:
         head = {"t": 0.0, "k": "header", "source": name, "offset": 0.0, "error": 0.0}
         file.write(orjson.dumps(head) + b"\n")
 
-    def write(name: str, k: str, t: float, **fields: Any) -> None:
-        files[name].write(orjson.dumps({"t": t, "k": k, **fields}) + b"\n")
+    def write(source: str, k: str, t: float, **fields: Any) -> None:
+        files[source].write(orjson.dumps({"t": t, "k": k, **fields}) + b"\n")
 
     for name, t in (("warmup", 0.0), ("load", 2.0), ("quiesce", SECONDS), ("collect", SECONDS + 5)):
         write("probes", "phase", t, name=name)

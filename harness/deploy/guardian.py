@@ -46,13 +46,15 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def main() -> None:
     """Serve until told to stop or until the harness is gone."""
-    control, data, registry = socket.socket(fileno=int(sys.argv[1])), sys.argv[2], sys.argv[3]
+    control = socket.socket(fileno=int(sys.argv[1]))
+    data, registry, lease, folder = (Path(argument) for argument in sys.argv[2:])
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    with control, Registry(Path(registry), *sys.argv[4:]) as entries:
-        Guardian(control, Path(data), entries).serve()
+    with control, Registry(registry, folder, lease.name) as entries:
+        Guardian(control, data, entries).serve()
+        lease.unlink(missing_ok=True)  # still locked: the descriptor was inherited
 
 
 class Registry:
@@ -61,11 +63,11 @@ class Registry:
     One JSON object a line: the guardian first, then each child. Removed at an orderly end.
     """
 
-    def __init__(self, path: Path, folder: str, subnet: str) -> None:
+    def __init__(self, path: Path, folder: Path, subnet: str) -> None:
         self._path = path
         self._file = path.open("w", encoding="utf-8")
         pid = os.getpid()
-        self._add(guardian=pid, started=started(pid), subnet=subnet, folder=folder)
+        self._add(guardian=pid, started=started(pid), subnet=subnet, folder=str(folder))
 
     def child(self, pid: int, name: str) -> None:
         """Add a child; it leads a session of its own, so its pid names its offspring too."""
@@ -194,7 +196,7 @@ class Guardian:
                 break
             time.sleep(PERIOD_S)
             ended += self._reap()
-        return ended
+        return ended + self._reap()
 
     def _orphaned(self) -> None:
         ended, killed = self._end_all(ORPHAN_GRACE_S)

@@ -35,10 +35,18 @@ def cache_folder() -> Path:
 
 @dataclass
 class Lease:
-    """A subnet that no other run uses. Held while any process has the descriptor `fd` open."""
+    """A subnet that no other run uses. Held while any process has the descriptor `fd` open.
 
-    subnet: str  # 127.x.y
+    The guardian inherits the descriptor and removes the file at its end.
+    """
+
+    path: Path
     fd: int
+
+    @property
+    def subnet(self) -> str:
+        """Return its first three numbers, 127.x.y."""
+        return self.path.name
 
     @classmethod
     def acquire(cls, folder: Path | None = None, subnet: str | None = None) -> Lease:
@@ -84,7 +92,7 @@ class Lease:
             os.close(fd)
             raise
         if busy is None:
-            return cls(subnet, fd)
+            return cls(folder / subnet, fd)
         os.close(fd)
         taken.append(f"something listens on {subnet}.{busy[0]}:{busy[1]}")
         return None
@@ -115,7 +123,7 @@ def lock(path: Path) -> int | None:
 
 
 def free_stale(folder: Path) -> list[str]:
-    """Remove lease files that nobody holds; return their subnets."""
+    """Remove lease files that nobody holds; return the subnets of runs that were killed."""
     freed = []
     for path in sorted(folder.glob("127.*")):
         if (fd := lock(path)) is not None:

@@ -283,8 +283,8 @@ async def _primary_to_follow(deployment: Deployment, node: Node) -> tuple[str, i
     """
     if deployment.topology != "sentinel":
         return None
-    calm = f"no failover is going on before {node.name} starts"
-    await wait_for(lambda: _calm(deployment), ROLE_S, calm)
+    label = f"no failover is going on before {node.name} starts"
+    _: bool = await wait_for(lambda: _calm(deployment), ROLE_S, label)
     primary = await _agreed_primary(deployment)
     return None if primary == node.address else primary
 

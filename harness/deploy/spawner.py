@@ -237,7 +237,7 @@ def _launch(run: RunFolder, lease: Lease, control: socket.socket) -> subprocess.
     name = f"{run.root.resolve().name}-{os.getpid()}-{monotonic():.6f}.jsonl"
     argv = [
         *(sys.executable, "-I", "-S", guardian_program.__file__, str(control.fileno())),
-        *(str(run.data.resolve()), str(registry / name), str(run.root.resolve()), lease.subnet),
+        *map(str, (run.data.resolve(), registry / name, lease.path, run.root.resolve())),
     ]
     with (run.logs / "guardian.log").open("ab") as log:
         return subprocess.Popen(

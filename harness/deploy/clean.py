@@ -1,0 +1,135 @@
+"""Ends what dead runs left behind. A run whose guardian lives is never touched.
+
+A guardian cleans up after its harness by itself. What is left here is a guardian that was killed
+too: its children died with it, their own children did not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.deploy.folder import RunFolder
+from harness.deploy.guardian import started, stat
+from harness.deploy.lease import cache_folder, free_stale
+from harness.deploy.spawner import registry_folder
+from harness.waiting import WaitTimeout, wait_for_sync
+
+SESSION = 3  # fields of /proc/PID/stat, counted from the state
+DEATH_S = 5.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run's file in the registry."""
+
+    path: Path
+    guardian: int
+    started: int
+    folder: Path
+    children: frozenset[int]
+
+    @classmethod
+    def read(cls, path: Path) -> Entry | None:
+        """Read it; None when it is gone or its first line was never written."""
+        try:
+            lines = [json.loads(line) for line in _whole_lines(path)]
+        except OSError:
+            return None
+        if not lines:
+            return None
+        head: dict[str, Any] = lines[0]
+        children = frozenset(line["pid"] for line in lines[1:])
+        return cls(path, head["guardian"], head["started"], Path(head["folder"]), children)
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether its guardian lives: pid and start are those of the entry."""
+        return started(self.guardian) == self.started
+
+    def left(self) -> Iterator[int]:
+        """Yield the living processes of the run.
+
+        Each child led a session, which its offspring shares. As numbers are used again, a process
+        must also work in the run's folder.
+        """
+        for pid in _pids():
+            fields = stat(pid)
+            of_run = bool(fields) and fields[0] != "Z" and int(fields[SESSION]) in self.children
+            if of_run and _works_in(pid, self.folder):
+                yield pid
+
+
+def clean() -> int:
+    """Clean up and say what was done; return exit code 0, or 1 when something would not go."""
+    done, ok = sweep()
+    print("\n".join(done) or "nothing was left behind")
+    return 0 if ok else 1
+
+
+def sweep() -> tuple[list[str], bool]:
+    """End leftovers of dead runs and free their leases; return what was done, and if all went."""
+    done, ok = [], True
+    for path in sorted(registry_folder().glob("*.jsonl")):
+        entry = Entry.read(path)
+        if entry is None or entry.alive:
+            continue
+        sentence, ended = _end(entry)
+        done.append(sentence)
+        ok = ok and ended
+    freed = free_stale(cache_folder() / "subnets")
+    done += [f"freed the lease of {subnet}.0/24" for subnet in freed]
+    return done, ok
+
+
+def _end(entry: Entry) -> tuple[str, bool]:
+    """SIGKILL what is left of a dead run, remove its data and its entry."""
+    name, ended = entry.folder.name, set[int]()
+
+    def gone() -> bool:
+        left = set(entry.left())
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        ended.update(left)
+        return not left
+
+    try:
+        wait_for_sync(gone, DEATH_S, f"processes of {name} end")
+    except WaitTimeout as error:
+        return f"run {name}: {error}; pids {sorted(ended)}", False
+    shutil.rmtree(RunFolder(entry.folder).data, ignore_errors=True)
+    entry.path.unlink(missing_ok=True)
+    return f"run {name}: ended {len(ended)} processes, removed its data", True
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """Return the lines that were written to their end."""
+    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _pids() -> Iterator[int]:
+    return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+
+
+def _works_in(pid: int, folder: Path) -> bool:
+    """Tell whether the process has its working directory or an open file in the folder."""
+    process = Path(f"/proc/{pid}")
+    with contextlib.suppress(OSError):
+        links = [process / "cwd", *(process / "fd").iterdir()]
+        return any(_target(link).is_relative_to(folder) for link in links)
+    return False  # gone, or another user's
+
+
+def _target(link: Path) -> Path:
+    try:
+        return Path(os.readlink(link))  # noqa: PTH115 - may be a socket's name
+    except OSError:
+        return Path()

@@ -1,0 +1,144 @@
+"""Looks at this machine: which parts a run needs are there, and how to get the others."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harness.deploy.lease import cache_folder
+from harness.deploy.redis import server_version
+from harness.errors import MissingPart
+from harness.network.dialhook.sitecustomize import check as hook_problem
+from harness.network.toxiproxy import find_toxiproxy
+from harness.verdict import ExitCode
+
+PYTHON = (3, 11)
+REDIS = (6, 2)
+DESCRIPTORS = 4096
+PROCESSORS = 2
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of one part. `needed`: without it nothing runs."""
+
+    part: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+    needed: bool = True
+
+
+def doctor() -> int:
+    """Print the findings; return 0, or 4 when a needed part is missing."""
+    findings = examine()
+    width = max(len(finding.part) for finding in findings)
+    for finding in findings:
+        print(_line(finding, width))
+    missing = any(finding.needed and not finding.ok for finding in findings)
+    return int(ExitCode.MISSING_PART) if missing else 0
+
+
+def examine() -> list[Finding]:
+    """Look at every part; never raises for a missing one."""
+    looks: tuple[Callable[[], Finding], ...] = (
+        _python,
+        _redis,
+        _hook,
+        _toxiproxy,
+        _nginx,
+        _loopback,
+        _cache,
+        _descriptors,
+        _processors,
+    )
+    return [look() for look in looks]
+
+
+def _line(finding: Finding, width: int) -> str:
+    mark = "ok  " if finding.ok else ("MISS" if finding.needed else "warn")
+    remedy = "" if finding.ok else f" → {finding.remedy}"
+    return f"{mark}  {finding.part:<{width}}  {finding.detail}{remedy}"
+
+
+def _python() -> Finding:
+    ok = sys.version_info >= PYTHON
+    return Finding("python", ok, platform.python_version(), "install Python 3.11 or later")
+
+
+def _redis() -> Finding:
+    remedy = "run `make setup`, or `apt-get install redis-server` (6.2 or later, best 7)"
+    try:
+        version = server_version()
+    except MissingPart:
+        return Finding("redis-server", False, "not on the path", remedy)
+    found = tuple(map(int, re.findall(r"\d+", version)[:2]))
+    return Finding("redis-server", found >= REDIS, version, remedy)
+
+
+def _hook() -> Finding:
+    problem = hook_problem()
+    remedy = "run `make setup`: it installs the redis-py that the harness is tested with"
+    return Finding("dial hook", problem is None, problem or "fits the installed redis-py", remedy)
+
+
+def _toxiproxy() -> Finding:
+    found = find_toxiproxy()
+    detail = str(found) if found else "not on the path nor in the cache: no network faults"
+    remedy = "run `make setup`, or put toxiproxy-server 2.12.0 on the path"
+    return Finding("toxiproxy-server", found is not None, detail, remedy, needed=False)
+
+
+def _nginx() -> Finding:
+    path = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+    if path is None:
+        remedy = "run `make setup`, or `apt-get install nginx`"
+        return Finding("nginx", False, "not on the path: no balancer", remedy, needed=False)
+    done = subprocess.run([path, "-v"], capture_output=True, text=True, check=False)
+    return Finding("nginx", True, done.stderr.strip().rpartition("/")[2] or path, needed=False)
+
+
+def _loopback() -> Finding:
+    host = "127.16.0.10"
+    try:
+        with socket.socket() as probe:
+            probe.bind((host, 0))
+    except OSError as error:
+        remedy = f"Linux has all of 127.0.0.0/8; macOS: `sudo ifconfig lo0 alias {host}`"
+        return Finding("loopback subnets", False, f"{host}: {error.strerror}", remedy)
+    return Finding("loopback subnets", True, f"{host} can be bound")
+
+
+def _cache() -> Finding:
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return Finding("cache folder", True, str(folder))
+    except OSError as error:
+        remedy = "set XDG_CACHE_HOME to a folder that can be written"
+        return Finding("cache folder", False, f"{folder}: {error.strerror}", remedy)
+
+
+def _descriptors() -> Finding:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    detail = f"{soft} open files allowed (at most {hard})"
+    remedy = f"`ulimit -n {DESCRIPTORS}` before a run with many users"
+    enough = soft == resource.RLIM_INFINITY or soft >= DESCRIPTORS
+    return Finding("descriptors", enough, detail, remedy, needed=False)
+
+
+def _processors() -> Finding:
+    affinity = getattr(os, "sched_getaffinity", None)
+    count = len(affinity(0)) if affinity else os.cpu_count() or 1
+    remedy = f"{PROCESSORS} or more keep the load from slowing down what it measures"
+    return Finding("processors", count >= PROCESSORS, str(count), remedy, needed=False)

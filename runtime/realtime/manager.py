@@ -11,6 +11,7 @@ import orjson
 import socketio
 from engineio import packet as engine_packet
 from socketio.async_manager import AsyncManager
+from socketio.async_pubsub_manager import AsyncPubSubManager
 
 from runtime.realtime import codec
 from runtime.redis.eventlog import EventLog
@@ -82,7 +83,7 @@ class MemoryManager(LocalDelivery, AsyncManager):  # type: ignore[misc]  # shipp
         return {"caught_up": True, "kind": "memory"}
 
 
-class StreamsManager(LocalDelivery, socketio.AsyncPubSubManager):  # type: ignore[misc]  # untyped
+class StreamsManager(LocalDelivery, AsyncPubSubManager):  # type: ignore[misc]  # untyped
     """Workers share events through an EventLog, which survives failovers without loss.
 
     Events to one room travel as encoded packets: receivers without a member drop them unread,

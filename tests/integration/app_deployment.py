@@ -53,7 +53,7 @@ class Provider:
         self.open.add(name)
         sent = 0
         try:
-            for sent in range(int(tokens)):  # noqa: B007 - read below
+            for sent in range(int(tokens)):
                 chunk = f'{{"choices":[{{"delta":{{"content":"t{sent} "}}}}]}}'
                 await response.write(f"data: {chunk}\n\n".encode())
                 await asyncio.sleep(0.05)

@@ -14,7 +14,7 @@ from tests.integration.app_deployment import PASSWORD, Deployment, User, deploym
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def parts() -> AsyncIterator[Deployment]:
-    """One deployment for all tests of this file."""
+    """Yield one deployment for all tests of this file."""
     async with deployment() as found:
         yield found
 
@@ -23,6 +23,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def statuses(user: User, path: str = "/api/v1/auths/") -> list[int]:
+    """Return what both workers answer."""
     return [(await user.call("GET", path, worker))[0] for worker in (0, 1)]
 
 

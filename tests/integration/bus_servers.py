@@ -131,7 +131,11 @@ class SentinelSet:
 
     async def _known(self) -> bool:
         fields = await self.sentinel.call("SENTINEL", "MASTER", "mymaster")
-        found = fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2]))
+        found = (
+            fields
+            if isinstance(fields, dict)
+            else dict(zip(fields[::2], fields[1::2], strict=True))
+        )
         return int(found["num-slaves"]) == 1
 
     async def primary(self) -> int:

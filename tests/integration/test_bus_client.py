@@ -1,0 +1,143 @@
+"""The command client and the subscriber on real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from bus_servers import SentinelSet, Server, topology_of, until
+
+from runtime.redis.client import RedisClient
+from runtime.redis.errors import BreakerOpen, RedisUnavailable
+from runtime.redis.subscriber import Subscriber
+from runtime.settings import load_settings
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    """Give a standalone server."""
+    server = Server(tmp_path, "redis")
+    server.start()
+    await server.ready()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[RedisClient]:
+    """Give a client of it."""
+    topology = topology_of(server.url)
+    client = RedisClient(topology, load_settings({"REDIS_MAX_CONNECTIONS": "4"}))
+    yield client
+    await client.close()
+    await topology.close()
+
+
+async def test_replies_are_those_of_redis_py(client: RedisClient) -> None:
+    """Commands and pipelines convert replies as redis-py does."""
+    await client.run(lambda r: r.hset("h", mapping={"a": "1"}))
+    assert await client.run(lambda r: r.hgetall("h")) == {"a": "1"}
+    replies = await client.pipeline([("SADD", "s", "x"), ("SMEMBERS", "s"), ("HGETALL", "h")])
+    assert replies == [1, {"x"}, {"a": "1"}]
+
+
+async def test_connections_are_bounded_and_return(client: RedisClient, server: Server) -> None:
+    """A burst waits for its turn instead of opening connections; unused ones are closed."""
+    await asyncio.gather(*(client.run(lambda r: r.incr("n")) for _ in range(200)))
+    assert client.connections <= 4
+    names = str(await server.call("CLIENT", "LIST"))
+    assert names.count(":commands") == client.connections
+    assert await client.run(lambda r: r.get("n")) == "200"
+    await until(lambda: client.connections == 0)
+
+
+async def test_dead_connection_is_not_noticed_by_idempotent_calls(
+    client: RedisClient, server: Server
+) -> None:
+    """A read after CLIENT KILL is tried again on a new connection."""
+    await client.run(lambda r: r.set("k", "v"))
+    await server.call("CLIENT", "KILL", "TYPE", "normal")
+    assert await client.run(lambda r: r.get("k"), idempotent=True) == "v"
+
+
+async def test_failure_is_fast_and_recovery_noticed(client: RedisClient, server: Server) -> None:
+    """After the first failure calls fail at once, until the background probe succeeds."""
+    await client.run(lambda r: r.ping())
+    server.kill()
+    with pytest.raises(RedisUnavailable):
+        await client.run(lambda r: r.get("k"), idempotent=True)
+    assert not client.available
+    with pytest.raises(BreakerOpen):
+        await client.run(lambda r: r.get("k"), idempotent=True)
+    server.start()
+    await until(lambda: client.available)
+    assert await client.run(lambda r: r.get("k")) is None
+
+
+async def test_hung_server_costs_one_deadline(client: RedisClient, server: Server) -> None:
+    """A stopped server makes one call wait for its deadline, and no other."""
+    await client.run(lambda r: r.ping())
+    server.signal(signal.SIGSTOP)
+    with pytest.raises(RedisUnavailable):
+        await client.run(lambda r: r.get("k"), deadline=0.2)
+    with pytest.raises(BreakerOpen):
+        await client.run(lambda r: r.get("k"))
+    server.signal(signal.SIGCONT)
+    await until(lambda: client.available)
+
+
+async def test_failover_is_followed(tmp_path: Path) -> None:
+    """After a failover commands and the subscription go to the promoted replica."""
+    sentinels = SentinelSet(tmp_path)
+    heard: list[bytes] = []
+    subscribed: list[float] = []
+    try:
+        await sentinels.start()
+        topology = topology_of(sentinels.settings())
+        client = RedisClient(topology, sentinels.settings())
+        subscriber = Subscriber(
+            topology, "ch", heard.append, lambda: subscribed.append(time.monotonic())
+        )
+        subscriber.start()
+        await until(lambda: subscribed)
+        await client.run(lambda r: r.set("k", "v"))
+        sentinels.nodes[0].signal(signal.SIGSTOP)  # hangs: nobody closes a connection
+        await until(lambda: topology.current("k") == ("127.91.0.1", sentinels.nodes[1].port))
+        await until(lambda: len(subscribed) == 2)
+        await until(lambda: client.run(lambda r: r.set("k", "w")))
+        await client.run(lambda r: r.publish("ch", "hello"))
+        await until(lambda: heard == [b"hello"])
+        await subscriber.stop()
+        await client.close()
+        await topology.close()
+    finally:
+        sentinels.kill()
+
+
+async def test_subscription_survives_a_restart_and_bad_handlers(server: Server) -> None:
+    """A handler that fails costs one message; a restarted server is subscribed to again."""
+    heard: list[bytes] = []
+
+    def handle(message: bytes) -> None:
+        if message == b"bad":
+            raise ValueError("a bad message")
+        heard.append(message)
+
+    topology = topology_of(server.url)
+    subscriber = Subscriber(topology, "ch", handle)
+    subscriber.start()
+    await until(lambda: subscriber.subscriptions == 1)
+    await server.call("PUBLISH", "ch", "bad")
+    await server.call("PUBLISH", "ch", "good")
+    await until(lambda: heard == [b"good"])
+    server.kill()
+    server.start()
+    await until(lambda: subscriber.subscriptions == 2)
+    await server.call("PUBLISH", "ch", "again")
+    await until(lambda: heard == [b"good", b"again"])
+    await subscriber.stop()
+    await topology.close()

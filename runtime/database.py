@@ -1,25 +1,27 @@
 """The durable truth: accounts, chats, messages and revoked tokens, in SQLite or PostgreSQL.
 
-Several workers share one database. Every call is asynchronous; SQLite runs in threads of its
-driver, never on the event loop.
+Several workers share one database. Every call is asynchronous: it runs in a thread, never on the
+event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 BUSY_TIMEOUT_S = 5.0
-POOL_SIZE = 4
+READERS = 3
 SCHEMA_LOCK = 7_305_120_011  # any number that nothing else in a PostgreSQL database uses
+
+T = TypeVar("T")
 
 metadata = sa.MetaData()
 users = sa.Table(
@@ -95,57 +97,65 @@ class TaskRow:
     state: str
 
 
-def async_url(url: str) -> str:
-    """Return the URL with the asynchronous driver of its database."""
-    for plain, driver in (
-        ("sqlite://", "sqlite+aiosqlite://"),
-        ("postgresql://", "postgresql+asyncpg://"),
-        ("postgres://", "postgresql+asyncpg://"),
-    ):
+def driver_url(url: str) -> str:
+    """Return the URL with the driver of its database."""
+    for plain in ("postgresql://", "postgres://"):
         if url.startswith(plain):
-            return driver + url.removeprefix(plain)
+            return "postgresql+psycopg://" + url.removeprefix(plain)
     return url
 
 
 class Database:
-    """All queries of the runtime. Raises DatabaseUnavailable when the database does not answer."""
+    """All queries of the runtime. Raises DatabaseUnavailable when the database does not answer.
+
+    A transaction is one function that runs in one thread from begin to commit: SQLite has one
+    write lock for all workers, and held across turns of a busy event loop it would be held long.
+    One thread writes, so that a wait for that lock never keeps a reader waiting.
+    """
 
     def __init__(self, url: str) -> None:
-        self._engine = _engine(async_url(url))
+        self._engine = _engine(driver_url(url))
+        self._readers = ThreadPoolExecutor(READERS, "database-reader")
+        self._writer = ThreadPoolExecutor(1, "database-writer")
 
     async def open(self) -> None:
         """Create missing tables; safe when several workers do it at once."""
-        async with self._write() as connection:
-            if connection.dialect.name == "postgresql":
-                await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK)))
-            await connection.run_sync(metadata.create_all)
+
+        def create(connection: sa.Connection) -> None:
+            _lock_schema(connection)
+            metadata.create_all(connection)
+
+        await self._write(create)
 
     async def close(self) -> None:
-        """Close every connection."""
-        await self._engine.dispose()
+        """Close every connection; what is being written is finished first."""
+        await asyncio.to_thread(self._writer.shutdown)
+        await asyncio.to_thread(self._readers.shutdown)
+        self._engine.dispose()
 
     async def ping(self) -> None:
         """Return when the database answers."""
-        async with self._read() as connection:
-            await connection.execute(sa.text("SELECT 1"))
+        await self._read(lambda connection: connection.execute(_PING).first())
 
     # accounts
 
     async def add_user(self, user: User, *, first_is_admin: bool = False) -> User:
         """Store a new account; raise EmailTaken. With `first_is_admin` the first becomes admin."""
-        async with self._write() as connection:
+
+        def add(connection: sa.Connection) -> User:
+            added = user
             if first_is_admin:
-                if connection.dialect.name == "postgresql":
-                    await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK)))
-                count = await connection.scalar(sa.select(sa.func.count()).select_from(users))
-                role = user.role if count else "admin"
-                user = User(user.id, user.email, user.name, role, user.password_hash)
-            row = {**user.__dict__, "created_at": time.time()}
-            try:
-                await connection.execute(users.insert().values(row))
-            except IntegrityError:
-                raise EmailTaken(user.email) from None
-            return user
+                _lock_schema(connection)
+                if not connection.scalar(sa.select(sa.func.count()).select_from(users)):
+                    added = replace(user, role="admin")
+            row = {**added.__dict__, "created_at": time.time()}
+            connection.execute(users.insert().values(row))
+            return added
+
+        try:
+            return await self._write(add)
+        except IntegrityError:
+            raise EmailTaken(user.email) from None
 
     async def user_by_email(self, email: str) -> User | None:
         """Return the account with this (lower-case) address."""
@@ -156,98 +166,95 @@ class Database:
         return await self._user(_USER_NOT_REVOKED, {"id": user_id, "jti": jti})
 
     async def _user(self, query: Any, values: dict[str, Any]) -> User | None:
-        async with self._read() as connection:
-            row = (await connection.execute(query, values)).first()
-            return User(*row) if row else None
+        row = await self._first(query, values)
+        return User(*tuple(row)) if row else None
 
     # revoked tokens
 
     async def revoke(self, jti: str, user_id: str, expires_at: int | None) -> None:
         """Store that a token is revoked; repeating it changes nothing."""
         row = {"jti": jti, "user_id": user_id, "expires_at": expires_at}
-        try:
-            async with self._write() as connection:
-                await connection.execute(revoked_tokens.insert().values(row))
-        except IntegrityError:
-            return  # already revoked
+        with contextlib.suppress(IntegrityError):  # already revoked
+            await self._write(lambda c: c.execute(revoked_tokens.insert().values(row)))
 
     async def forget_expired_revocations(self) -> None:
         """Delete the records of tokens that have expired anyway."""
-        async with self._write() as connection:
-            old = revoked_tokens.c.expires_at < int(time.time()) - 60
-            await connection.execute(revoked_tokens.delete().where(old))
+        old = revoked_tokens.c.expires_at < int(time.time()) - 60
+        await self._write(lambda c: c.execute(revoked_tokens.delete().where(old)))
 
     # chats and the tasks that write their messages
 
     async def add_chat(self, chat_id: str, user_id: str, title: str) -> None:
         """Store a new chat."""
-        async with self._write() as connection:
-            await connection.execute(_chat_insert(chat_id, user_id, title))
+        await self._write(lambda c: c.execute(_chat_insert(chat_id, user_id, title)))
 
     async def chat_owner(self, chat_id: str) -> str | None:
         """Return the id of the chat's owner, or None when there is no such chat."""
-        async with self._read() as connection:
-            owner = await connection.scalar(_CHAT_OWNER, {"id": chat_id})
-            return None if owner is None else str(owner)
+        row = await self._first(_CHAT_OWNER, {"id": chat_id})
+        return str(row[0]) if row else None
 
     async def begin_message(self, row: TaskRow, message_id: str, *, new_chat: str | None) -> None:
         """Store a message whose task begins; `new_chat` is the title of a chat to make with it."""
-        async with self._write() as connection:
+
+        def begin(connection: sa.Connection) -> None:
             if new_chat is not None:
-                await connection.execute(_chat_insert(row.chat_id, row.user_id, new_chat))
+                connection.execute(_chat_insert(row.chat_id, row.user_id, new_chat))
             else:
                 # asked for again: the new answer takes the place of the old one
-                await connection.execute(_DROP_ENDED, {"chat": row.chat_id, "message": message_id})
+                connection.execute(_DROP_ENDED, {"chat": row.chat_id, "message": message_id})
             values = {**row.__dict__, "id": message_id, "content": "", "created_at": time.time()}
             try:
-                await connection.execute(messages.insert().values(values))
+                connection.execute(messages.insert().values(values))
             except IntegrityError:
                 raise MessageTaken(message_id) from None
 
+        await self._write(begin)
+
     async def end_message(self, task_id: str, content: str, state: str) -> None:
         """Store what a task produced and how it ended."""
-        async with self._write() as connection:
-            await connection.execute(_END, {"task": task_id, "text": content, "how": state})
+        values = {"task": task_id, "text": content, "how": state}
+        await self._write(lambda connection: connection.execute(_END, values))
 
     async def task(self, task_id: str) -> TaskRow | None:
         """Return what is known about a task."""
-        async with self._read() as connection:
-            row = (await connection.execute(_TASK, {"task": task_id})).first()
-            return TaskRow(*row) if row else None
+        row = await self._first(_TASK, {"task": task_id})
+        return TaskRow(*tuple(row)) if row else None
 
     async def running_tasks(self, chat_id: str) -> list[str]:
         """Return the ids of a chat's tasks whose end was not stored yet."""
-        async with self._read() as connection:
-            rows = await connection.execute(_RUNNING_TASKS, {"chat": chat_id})
-            return [str(row[0]) for row in rows]
+        rows = await self._read(lambda c: c.execute(_RUNNING_TASKS, {"chat": chat_id}).all())
+        return [str(row[0]) for row in rows]
 
     # transactions
 
-    @asynccontextmanager
-    async def _read(self) -> AsyncIterator[AsyncConnection]:
-        try:
-            async with self._engine.connect() as connection:
-                yield connection
-        except _ANSWERS:
-            raise
-        except (SQLAlchemyError, OSError, TimeoutError) as error:
-            raise DatabaseUnavailable(f"{type(error).__name__}: {error}") from error
+    async def _first(self, query: Any, values: dict[str, Any]) -> sa.Row[Any] | None:
+        return await self._read(lambda connection: connection.execute(query, values).first())
 
-    @asynccontextmanager
-    async def _write(self) -> AsyncIterator[AsyncConnection]:
+    async def _read(self, work: Callable[[sa.Connection], T]) -> T:
+        return await self._within(self._readers, work, writes=False)
+
+    async def _write(self, work: Callable[[sa.Connection], T]) -> T:
+        return await self._within(self._writer, work, writes=True)
+
+    async def _within(
+        self, threads: ThreadPoolExecutor, work: Callable[[sa.Connection], T], *, writes: bool
+    ) -> T:
+        def transaction() -> T:
+            with self._engine.connect() as plain:
+                connection = plain.execution_options(**{WRITES: writes})
+                with connection.begin():
+                    return work(connection)
+
         try:
-            async with self._engine.connect() as plain:
-                connection = await plain.execution_options(**{WRITES: True})
-                async with connection.begin():
-                    yield connection
-        except _ANSWERS:
+            return await asyncio.get_running_loop().run_in_executor(threads, transaction)
+        except IntegrityError:
             raise
-        except (SQLAlchemyError, OSError, TimeoutError) as error:
+        except (SQLAlchemyError, OSError, RuntimeError) as error:  # RuntimeError: closed
             raise DatabaseUnavailable(f"{type(error).__name__}: {error}") from error
 
 
 WRITES = "runtime_writes"
-_ANSWERS = (IntegrityError, EmailTaken, MessageTaken, asyncio.CancelledError)
+_PING = sa.text("SELECT 1")
 _USER_COLUMNS = (users.c.id, users.c.email, users.c.name, users.c.role, users.c.password_hash)
 _USER_BY_EMAIL = sa.select(*_USER_COLUMNS).where(users.c.email == sa.bindparam("email"))
 _USER_NOT_REVOKED = sa.select(*_USER_COLUMNS).where(
@@ -278,18 +285,22 @@ def _chat_insert(chat_id: str, user_id: str, title: str) -> Any:
     return chats.insert().values(row)
 
 
-def _engine(url: str) -> AsyncEngine:
+def _lock_schema(connection: sa.Connection) -> None:
+    """Let one worker at a time pass; SQLite's write lock does that by itself."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK)))
+
+
+def _engine(url: str) -> sa.Engine:
+    size = READERS + 1
     if not url.startswith("sqlite"):
-        return create_async_engine(url, pool_size=POOL_SIZE, pool_pre_ping=True, pool_timeout=2)
-    engine = create_async_engine(
-        url,
-        pool_size=POOL_SIZE,
-        max_overflow=0,
-        pool_timeout=BUSY_TIMEOUT_S,
-        connect_args={"timeout": BUSY_TIMEOUT_S},
+        return sa.create_engine(url, pool_size=size, max_overflow=0, pool_pre_ping=True)
+    arguments = {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}
+    engine = sa.create_engine(
+        url, poolclass=sa.QueuePool, pool_size=size, max_overflow=0, connect_args=arguments
     )
-    sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-    sa.event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    sa.event.listen(engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 

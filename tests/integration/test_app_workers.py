@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from redis.asyncio import Redis
 
 from harness.waiting import wait_for
-from tests.integration.app_deployment import PASSWORD, Deployment, User, deployment
+from tests.integration.app_deployment import PASSWORD, REDIS, Deployment, User, deployment
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -116,6 +117,23 @@ async def test_stop_on_the_other_worker_closes_the_stream(parts: Deployment) -> 
 
 async def _unlisted(user: User, chat: str) -> bool:
     return (await user.call("GET", f"/api/tasks/chat/{chat}", 1))[1] == {"task_ids": []}
+
+
+async def test_stop_survives_the_loss_of_its_message(parts: Deployment) -> None:
+    """With every subscription cut right before the stop, the intent still ends the stream."""
+    user = await parts.user()
+    redis = Redis(host=REDIS)
+    for n in range(3):
+        _, task = await user.chat(f"unheard-{n}", 0)
+        await redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        assert (await user.call("POST", f"/api/tasks/stop/{task}", 1))[1]["status"]
+        await wait_for(lambda n=n: f"unheard-{n}" in parts.provider.closed, 2, "stream closed")
+    await wait_for(lambda: _no_intents(redis), 3, "intents settled")
+    await redis.aclose()
+
+
+async def _no_intents(redis: Redis) -> bool:
+    return not await redis.hlen("open-webui:tasks:stops")
 
 
 async def test_unknown_and_foreign_tasks_are_not_found(parts: Deployment) -> None:

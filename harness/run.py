@@ -133,8 +133,9 @@ class Conductor:
         deployment = await self._deploy(guardian)
         self._save_facts(deployment)
         self._phase("prepare")
-        await prepare(deployment, self.plan, self.run, self.clock)
+        # load processes import Locust while the accounts are made
         load = await start_load(guardian, deployment, self.plan, self.run, self.clock)
+        await prepare(deployment, self.plan, self.run, self.clock)
         await load.ready(LOAD_READY_S)
         context = FaultContext(guardian, self.links, self.scenario.redis, self.run, self.clock)
         probes = Probes(deployment, self.plan, self.run, self.clock, self.writer, context)

@@ -52,7 +52,8 @@ class Entry:
     @property
     def alive(self) -> bool:
         """Tell whether its guardian lives: pid and start are those of the entry."""
-        return started(self.guardian) == self.started
+        dead = stat(self.guardian)[:1] == ["Z"]  # killed, and nobody collects it
+        return not dead and started(self.guardian) == self.started
 
     def left(self) -> Iterator[int]:
         """Yield the living processes of the run.

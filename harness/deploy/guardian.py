@@ -3,7 +3,7 @@
 Run by path with `python -I -S`, standard library only, single-threaded. The harness talks to it
 over a socket pair, one JSON object a line:
 
-    {"id": 1, "do": "spawn", "name", "argv", "env", "cwd", "log"} → {"id": 1, "pid"}
+    {"id": 1, "do": "spawn", "name", "argv", "env", "cwd", "log", "last"} → {"id": 1, "pid"}
                                                      or {"id": 1, "errno", "error", "file"}
     {"do": "signal", "pid", "number"}                → nothing; only a living child is signalled
     {"do": "stop", "grace"}                          → {"stopped": number, "killed": [pid, …]}
@@ -37,7 +37,7 @@ from typing import Any
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 ORPHAN_GRACE_S = 1.5  # between SIGTERM and SIGKILL when the harness is gone
-LAST_S = 20.0  # after so long a process is stuck in the kernel, and only its name can be told
+STUCK_S = 20.0  # after so long a process is stuck in the kernel, and only its name can be told
 PERIOD_S = 0.01
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -93,6 +93,7 @@ class Guardian:
         self._data = data
         self._registry = registry
         self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._last: set[int] = set()  # ended after all others, by SIGKILL
         self._buffer = b""
         self._done = False
 
@@ -156,38 +157,39 @@ class Guardian:
         except OSError as error:
             return {"errno": error.errno, "error": error.strerror, "file": error.filename}
         self._children[child.pid] = child
+        if request["last"]:
+            self._last.add(child.pid)
         self._registry.child(child.pid, request["name"])
         return {"pid": child.pid}
 
-    def _reap(self) -> int:
-        """Collect every child that ended, adopted ones too; return how many."""
-        number = 0
-        while True:
-            try:
-                pid, raw = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return number
-            if pid == 0:
-                return number
-            number += 1
-            if (child := self._children.pop(pid, None)) is not None:
-                child.returncode = os.waitstatus_to_exitcode(raw)
-                self._send({"exit": pid, "status": child.returncode})
+    def _reap(self) -> None:
+        """Collect every child that ended, adopted ones too, and tell of the own ones."""
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                pid, raw = ended
+                if (child := self._children.pop(pid, None)) is not None:
+                    self._last.discard(pid)
+                    child.returncode = os.waitstatus_to_exitcode(raw)
+                    self._send({"exit": pid, "status": child.returncode})
 
     def _end_all(self, grace: float) -> tuple[int, list[int]]:
-        """SIGTERM to every descendant, SIGKILL after `grace` seconds; return counts and killed."""
-        ended = self._end_within(grace, signal.SIGTERM)
-        left = list(descendants(os.getpid()))
-        return ended + self._end_within(LAST_S, signal.SIGKILL), left
+        """SIGTERM to all descendants but the last ones, SIGKILL to those and to who lives on.
 
-    def _end_within(self, seconds: float, number: int) -> int:
+        Returns how many ended, and who of the others than the last ones needed SIGKILL.
+        """
+        last = set(self._last)
+        asked = self._end_within(grace, signal.SIGTERM, last)
+        killed = self._end_within(STUCK_S, signal.SIGKILL, set())
+        return len(asked | killed), sorted(killed - last)
+
+    def _end_within(self, seconds: float, number: int, spared: set[int]) -> set[int]:
         """Signal each descendant once, new ones as they appear, until none is left or time is up.
 
-        A stopped process gets SIGCONT as well, or it would never see SIGTERM.
+        A stopped process gets SIGCONT as well, or it would never see SIGTERM. Returns the pids.
         """
         signalled: set[int] = set()
-        ended, deadline = 0, time.monotonic() + seconds
-        while left := set(descendants(os.getpid())):
+        deadline = time.monotonic() + seconds
+        while left := set(descendants(os.getpid())) - spared:
             for pid in left - signalled:
                 _kill(pid, number)
                 _kill(pid, signal.SIGCONT)
@@ -195,8 +197,9 @@ class Guardian:
             if time.monotonic() > deadline:
                 break
             time.sleep(PERIOD_S)
-            ended += self._reap()
-        return ended + self._reap()
+            self._reap()
+        self._reap()
+        return signalled
 
     def _orphaned(self) -> None:
         ended, killed = self._end_all(ORPHAN_GRACE_S)

@@ -136,7 +136,8 @@ async def _launch(guardian: Guardian, node: Node) -> None:
     if node.kind == "sentinel":
         argv.append("--sentinel")
     environment = {"PATH": os.environ.get("PATH", os.defpath)}
-    node.process = await guardian.spawn(node.name, argv, environment, node.directory)
+    # Last, by SIGKILL: SIGTERM is refused while a first append-only file is being written.
+    node.process = await guardian.spawn(node.name, argv, environment, node.directory, last=True)
     await _expect(node, lambda client: client.ping(), "answers PING", HEALTHY_S)
 
 

@@ -11,7 +11,8 @@ from harness.scenario import Redis
 CONFIG = "redis.conf"
 SLOTS = 16384
 BUS = 10000  # the cluster bus port is this much above the node's
-FAILOVER_TIMEOUTS = 3  # Sentinel's failover-timeout in units of down-after
+FAILOVER_TIMEOUTS = 3  # Sentinel's failover-timeout in units of down-after, but not less than
+SHORTEST_FAILOVER_TIMEOUT_MS = 3000  # this: shorter ones are given up on a busy machine
 
 
 def write_node(
@@ -46,6 +47,7 @@ def write_sentinel(node: Node, deployment: Deployment, redis: Redis) -> None:
     service = deployment.service
     quorum = len(deployment.sentinels) // 2 + 1
     down_after = redis.down_after_ms
+    failover = max(FAILOVER_TIMEOUTS * down_after, SHORTEST_FAILOVER_TIMEOUT_MS)
     _write(
         node,
         [
@@ -54,7 +56,7 @@ def write_sentinel(node: Node, deployment: Deployment, redis: Redis) -> None:
             f"sentinel myid {identity(node)}",
             f"sentinel monitor {service} {primary.host} {primary.port} {quorum}",
             f"sentinel down-after-milliseconds {service} {down_after}",
-            f"sentinel failover-timeout {service} {down_after * FAILOVER_TIMEOUTS}",
+            f"sentinel failover-timeout {service} {failover}",
             f"sentinel parallel-syncs {service} 1",
             *(f"sentinel known-replica {service} {r.host} {r.port}" for r in replicas),
             *(

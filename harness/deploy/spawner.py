@@ -92,6 +92,7 @@ class Guardian:
         self._numbers = itertools.count(1)
         self._writer: asyncio.StreamWriter
         self._reader: asyncio.Task[None]
+        self._lost = False
         self.stopped: dict[str, Any] | None = None  # the guardian's last words
 
     @classmethod
@@ -123,13 +124,20 @@ class Guardian:
         return guardian
 
     async def spawn(
-        self, name: str, argv: Sequence[str], env: Mapping[str, str], cwd: Path | None = None
+        self,
+        name: str,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        cwd: Path | None = None,
+        *,
+        last: bool = False,
     ) -> Process:
         """Start a process with exactly the environment `env`; its output goes to logs/NAME.log.
 
         The program is looked up on the PATH of `env`, else of the harness; `cwd` is the harness's
-        own unless given. Raises MissingPart
-        when there is none, UserError when it cannot be started.
+        own unless given. One that others need until their end is `last`: when the run stops it
+        gets SIGKILL after all others have ended. Raises MissingPart when there is no such
+        program, UserError when it cannot be started.
         """
         log = (self.run.logs / f"{name}.log").resolve()
         number = next(self._numbers)
@@ -143,6 +151,7 @@ class Guardian:
                 "env": dict(env),
                 "cwd": str((cwd or Path.cwd()).resolve()),
                 "log": str(log),
+                "last": last,
             }
         )
         reply = await self._answer(number, ANSWER_S)
@@ -189,6 +198,8 @@ class Guardian:
             self._writer.write(json.dumps(message).encode() + b"\n")
 
     async def _answer(self, number: int, deadline: float) -> dict[str, Any]:
+        if self._lost:
+            raise UserError(_lost_words(self.run))
         future = self._replies.setdefault(number, asyncio.get_running_loop().create_future())
         try:
             return await asyncio.wait_for(future, deadline)
@@ -201,7 +212,7 @@ class Guardian:
         with contextlib.suppress(ConnectionError):
             while line := await reader.readline():
                 self._handle(json.loads(line))
-        self._lost()
+        self._lose()
 
     def _handle(self, message: dict[str, Any]) -> None:
         if "exit" in message:
@@ -221,8 +232,9 @@ class Guardian:
             if future.done() and not future.cancelled() and future.result().get("pid") == pid:
                 future.result()["status"] = status
 
-    def _lost(self) -> None:
+    def _lose(self) -> None:
         """Note that the guardian is gone: by its parent-death signal so are its children."""
+        self._lost = True
         for process in list(self._by_pid.values()):
             process.end(-9)
         self._by_pid.clear()

@@ -80,7 +80,7 @@ def test_a_sentinel_knows_everybody_from_the_start(nodes: list[Node], tmp_path: 
     lines = _config(sentinels[1])
     assert "sentinel monitor mymaster 127.93.1.10 6379 2" in lines
     assert "sentinel down-after-milliseconds mymaster 700" in lines
-    assert "sentinel failover-timeout mymaster 2100" in lines
+    assert "sentinel failover-timeout mymaster 3000" in lines
     assert len([line for line in lines if "known-replica" in line]) == 2
     others = [line for line in lines if "known-sentinel" in line]
     assert [line.split()[3] for line in others] == ["127.93.1.30", "127.93.1.32"]

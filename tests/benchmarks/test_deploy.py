@@ -1,0 +1,73 @@
+"""Time from nothing to a strictly healthy Redis topology. Targets: Sentinel 3 s, Cluster 4 s."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.deploy.folder import RunFolder
+from harness.deploy.lease import Lease
+from harness.deploy.model import Deployment
+from harness.deploy.redis import start_redis
+from harness.deploy.spawner import Guardian
+from harness.scenario import Redis
+from harness.targets import get_target
+
+
+class Rounds:
+    """Each round has a guardian and a subnet of its own; only the start is timed."""
+
+    def __init__(self, topology: str, folder: Path) -> None:
+        self._topology = topology
+        self._folder = folder
+        self._numbers = itertools.count()
+        self._guardian: Guardian | None = None
+        self._runner = asyncio.Runner()
+
+    def prepare(self) -> None:
+        """End the last round, begin the next."""
+        self._runner.run(self._begin())
+
+    def start(self) -> int:
+        """Start the topology; return how many servers are healthy."""
+        return self._runner.run(self._start())
+
+    def close(self) -> None:
+        """End the last round."""
+        self._runner.run(self._end())
+        self._runner.close()
+
+    async def _begin(self) -> None:
+        await self._end()
+        self._run = RunFolder.create(self._folder / str(next(self._numbers)))
+        lease = Lease.acquire()
+        self._guardian = await Guardian.start(self._run, lease)
+        self._deployment = Deployment(self._topology, get_target("runtime"), lease.subnet)
+
+    async def _start(self) -> int:
+        assert self._guardian is not None
+        await start_redis(self._guardian, self._deployment, Redis(), self._run)
+        return len(self._deployment.nodes) + len(self._deployment.sentinels)
+
+    async def _end(self) -> None:
+        if self._guardian is not None:
+            await self._guardian.stop()
+            self._guardian = None
+
+
+@pytest.fixture(params=["sentinel", "cluster"])
+def rounds(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rounds]:
+    """Yield rounds of a topology."""
+    made = Rounds(request.param, tmp_path)
+    yield made
+    made.close()
+
+
+def test_healthy_from_nothing(benchmark: Any, rounds: Rounds) -> None:
+    """Six servers are healthy, as the flags of each say."""
+    assert benchmark.pedantic(rounds.start, setup=rounds.prepare, rounds=5) == 6

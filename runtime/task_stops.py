@@ -96,7 +96,7 @@ class StopIntents:
         if done:
             await self._redis.pipeline([("HDEL", self._key, i) for i in done])
         await self._write([i for i in ids if states[i] == ""])
-        for task_id in self._pending:
+        for task_id in [i for i in ids if i in self._pending]:  # some are confirmed meanwhile
             await self._publish("stop", task_id)
 
     async def _write(self, ids: list[str]) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
@@ -14,13 +13,14 @@ from redis.exceptions import AskError, ResponseError
 
 from runtime.redis.breaker import Breaker
 from runtime.redis.errors import BreakerOpen, RedisUnavailable, translate
+from runtime.redis.shared import SharedWires
 from runtime.redis.topology import Key, Topology
-from runtime.redis.wire import Address, Argument, Wire
+from runtime.redis.wire import Argument
 from runtime.settings import Settings
 
 T = TypeVar("T")
 
-IDLE_S = 3.0  # an unused connection is closed after this
+SILENT_S = 0.1  # a cancelled call that heard nothing for this long met a hanging node
 PROBE_TIMEOUT_S = 0.5
 RETRY_PAUSE_S = 0.02
 KEY_AFTER = {"EVAL": 3, "EVALSHA": 3, "FCALL": 3, "XGROUP CREATE": 2, "BITOP": 2, "OBJECT": 2}
@@ -74,86 +74,13 @@ class Commands(Redis):  # type: ignore[misc,type-arg,unused-ignore]  # redis-py 
         raise NotImplementedError("use Subscriber")
 
 
-class Pool:
-    """At most `size` connections over all nodes, reused last in, first out."""
-
-    def __init__(self, topology: Topology, size: int, purpose: str) -> None:
-        self._topology = topology
-        self._purpose = purpose
-        self._turns = asyncio.Semaphore(size)
-        self._size = size
-        self._idle: dict[Address, list[tuple[float, Wire]]] = {}
-        self._busy: set[Wire] = set()
-
-    @property
-    def open(self) -> int:
-        """Connections now."""
-        return len(self._busy) + sum(map(len, self._idle.values()))
-
-    @contextlib.asynccontextmanager
-    async def wire(self, key: Key, fresh: bool = False) -> AsyncIterator[Wire]:
-        """Lend a connection to the key's primary; waits for a turn, dials when none is idle.
-
-        `fresh` never lends an idle one, which may have died unnoticed.
-        """
-        async with self._turns:
-            address = await self._topology.locate(key)
-            wire = None if fresh else self._pick(address)
-            if wire is None:
-                self._make_room()
-                wire = await self._topology.open(key, self._purpose, decode=True)
-            self._busy.add(wire)
-            try:
-                yield wire
-            finally:
-                self._busy.discard(wire)
-                self._return(wire)
-
-    def _pick(self, address: Address) -> Wire | None:
-        idle = self._idle.get(address, [])
-        while idle:
-            _, wire = idle.pop()
-            if wire.is_open:
-                return wire
-        return None
-
-    def _make_room(self) -> None:
-        """Close the longest unused connection when the bound is reached."""
-        if self.open < self._size:
-            return
-        oldest = min((idle for idle in self._idle.values() if idle), key=lambda idle: idle[0][0])
-        oldest.pop(0)[1].drop()
-
-    def _return(self, wire: Wire) -> None:
-        if wire.is_open:
-            self._idle.setdefault(wire.address, []).append((time.monotonic(), wire))
-
-    def forget(self, address: Address) -> None:
-        """Close the idle connections to a node that failed."""
-        for _, wire in self._idle.pop(address, []):
-            wire.drop()
-
-    def moved(self) -> None:
-        """Close everything: primaries moved, and a call on the old one cannot succeed."""
-        for wire in self._busy:
-            wire.drop()
-        for address in list(self._idle):
-            self.forget(address)
-
-    def trim(self, now: float) -> None:
-        """Close what nobody used for IDLE_S, and what the other side closed."""
-        for idle in self._idle.values():
-            while idle and (now - idle[0][0] > IDLE_S or not idle[0][1].is_open):
-                idle.pop(0)[1].drop()
-
-
 class RedisClient:
     """Runs commands on whatever node serves their key. One per deployment and worker."""
 
     def __init__(self, topology: Topology, settings: Settings, purpose: str = "commands") -> None:
         self.topology = topology
         self.commands = Commands(self)
-        self._pool = Pool(topology, settings.redis_max_connections, purpose)
+        self._wires = SharedWires(topology, purpose, settings.redis_max_connections)
         self._breakers: dict[str, Breaker] = {}
         self._forget = topology.on_change(self._moved)
         self._trimming: asyncio.Task[None] | None = None
@@ -166,8 +93,8 @@ class RedisClient:
 
     @property
     def connections(self) -> int:
-        """Open connections of the pool."""
-        return self._pool.open
+        """Open connections: one per node in use."""
+        return self._wires.open
 
     async def run(
         self,
@@ -240,31 +167,25 @@ class RedisClient:
         return (await self._exchange([words]))[0]
 
     async def _exchange(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """Send commands of one shard over one connection; the breaker guards and learns."""
+        """Send commands of one shard; the breaker guards and learns."""
         key = key_of(commands[0])
         self._start()
         breaker = self._breaker(key)
         await breaker.check()
-        answered = False
+        started = time.monotonic()
         try:
-            async with self._pool.wire(key) as wire:
-                try:
-                    replies = await self._round(wire, commands)
-                    answered = True
-                finally:
-                    if not answered and not wire.is_open:
-                        self._pool.forget(wire.address)
+            replies = self._checked(await self._wires.exchange(key, commands))
         except RedisUnavailable as error:
             self._failed(breaker, error)
             raise
-        except asyncio.CancelledError:  # a deadline inside a call: the node hangs
-            breaker.open("no answer in time")
+        except asyncio.CancelledError:  # a deadline: does the node hang, or was it just busy?
+            if self.last_success < started and time.monotonic() - started > SILENT_S:
+                breaker.open("no answer in time")
             raise
         self.last_success = time.monotonic()
         return replies
 
-    async def _round(self, wire: Wire, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        replies = await wire.call_many(commands)
+    def _checked(self, replies: list[Any]) -> list[Any]:
         for reply in replies:
             if isinstance(reply, AskError):  # MOVED or ASK: the slot is elsewhere
                 self.topology.refresh()
@@ -287,15 +208,15 @@ class RedisClient:
         """Ask the key's primary for a sign of life; raises RedisUnavailable."""
         self.topology.refresh()
         try:
-            async with asyncio.timeout(PROBE_TIMEOUT_S), self._pool.wire(key, fresh=True) as wire:
-                await wire.call("PING")
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                self._checked(await self._wires.exchange(key, [("PING",)]))
         except TimeoutError:
             raise RedisUnavailable(f"{shard}: no answer within {PROBE_TIMEOUT_S:g} s") from None
         except ResponseError as error:
             raise RedisUnavailable(f"{shard}: {error}") from error
 
     def _moved(self) -> None:
-        self._pool.moved()
+        self._wires.moved()
 
     def _start(self) -> None:
         if self._trimming is None:
@@ -304,7 +225,7 @@ class RedisClient:
     async def _trim(self) -> None:
         while True:
             await asyncio.sleep(0.5)
-            self._pool.trim(time.monotonic())
+            self._wires.trim(time.monotonic())
 
     async def close(self) -> None:
         """Close every connection; the topology stays (its owner closes it)."""
@@ -314,4 +235,4 @@ class RedisClient:
             await asyncio.gather(self._trimming, return_exceptions=True)
         for breaker in self._breakers.values():
             await breaker.close()
-        self._pool.moved()
+        self._wires.moved()

@@ -69,7 +69,8 @@ class Topology(ABC):
             task = asyncio.current_task()
             if moved and not (task and task.cancelling()):
                 raise RedisUnavailable("the primary moved", refused=True) from None
-            opening.cancel()
+            if not opening.cancel() and not opening.cancelled() and not opening.exception():
+                opening.result().drop()  # opened in the very moment that we were cancelled
             raise
         except RedisUnavailable:
             self.refresh()

@@ -93,11 +93,19 @@ class Wire:
 
     async def send(self, *words: Argument) -> None:
         """Write a command whose replies `read` returns (SUBSCRIBE)."""
+        await self.write([words])
+
+    async def write(self, commands: Sequence[Sequence[Argument]]) -> None:
+        """Write commands whose replies `next_reply` returns; written before the first pause."""
         try:
-            await self._send(_packed(words))
+            await self._send(b"".join(_packed(words) for words in commands))
         except (OSError, RedisConnectionError) as error:
             self.drop()
             raise translate(error) or error from error
+
+    async def next_reply(self) -> Any:
+        """Return the next reply, however long it takes; raise ResponseError if it is one."""
+        return await self._connection.read_response(timeout=math.inf)
 
     async def read(self, within: float) -> Any:
         """Return the next reply, or None after `within` seconds (the connection stays open)."""

@@ -45,14 +45,26 @@ async def test_replies_are_those_of_redis_py(client: RedisClient) -> None:
     assert replies == [1, {"x"}, {"a": "1"}]
 
 
-async def test_connections_are_bounded_and_return(client: RedisClient, server: Server) -> None:
-    """A burst waits for its turn instead of opening connections; unused ones are closed."""
-    await asyncio.gather(*(client.run(lambda r: r.incr("n")) for _ in range(200)))
-    assert client.connections <= 4
-    names = str(await server.call("CLIENT", "LIST"))
-    assert names.count(":commands") == client.connections
-    assert await client.run(lambda r: r.get("n")) == "200"
-    await until(lambda: client.connections == 0)
+async def test_one_connection_serves_any_number_of_calls(
+    client: RedisClient, server: Server
+) -> None:
+    """A burst shares one connection, and every call gets its own reply."""
+    replies = await asyncio.gather(*(client.run(lambda r: r.incr("n")) for _ in range(500)))
+    assert replies == list(range(1, 501))
+    assert client.connections == 1
+    assert str(await server.call("CLIENT", "LIST")).count(":commands") == 1
+
+
+async def test_a_cancelled_call_leaves_the_others_alone(client: RedisClient) -> None:
+    """Replies stay matched when a call in the middle is cancelled."""
+    await client.run(lambda r: r.mset({f"k{n}": n for n in range(9)}))
+    calls = [asyncio.ensure_future(client.run(lambda r, n=n: r.get(f"k{n}"))) for n in range(9)]
+    await asyncio.sleep(0)
+    calls[4].cancel()
+    replies = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(replies.pop(4), asyncio.CancelledError)
+    assert replies == ["0", "1", "2", "3", "5", "6", "7", "8"]
+    assert client.available
 
 
 async def test_dead_connection_is_not_noticed_by_idempotent_calls(

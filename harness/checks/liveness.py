@@ -183,7 +183,8 @@ class Recovery(Check):
         if not self._ok:
             return "no operation succeeded"
         last = max((t for t, _ in instants(facts)), default=0.0)
-        silent = sorted(op for op in self._ok if self._last_ok[op] < last and op != "connect")
+        under_load = [op for op, t in self._last_ok.items() if t >= facts.load.start]
+        silent = sorted(op for op in under_load if self._last_ok[op] < last and op != "connect")
         return f"no {', '.join(silent)} succeeded after the last switch" if silent else ""
 
 

@@ -100,6 +100,7 @@ def _common(node: Node) -> list[str]:
         f'dir "{node.directory}"',
         "daemonize no",
         'logfile ""',
+        "set-proc-title no",  # the command line goes on naming the run's folder
     ]
 
 

@@ -101,6 +101,7 @@ def test_sigkill_of_the_harness_leaves_nothing(harness: Harness) -> None:
     Lease.acquire(subnet=harness.facts["subnet"]).close()
 
 
+@pytest.mark.parametrize("harness", ["session"], indirect=True)
 def test_ctrl_c_reaches_only_the_harness(harness: Harness) -> None:
     """SIGINT to the terminal's session lets the harness stop the run in order."""
     assert harness.kill(signal.SIGINT) == 130

@@ -108,20 +108,26 @@ async def test_sentinel_is_whole_and_a_late_primary_comes_back_as_replica(bench:
     assert await _do(old, "GET", "key") == "new"
 
 
-async def test_a_primary_that_is_back_before_the_failover_stays_primary(bench: Bench) -> None:
-    """Without a failover the node is the primary that it was, and its replicas link again."""
+async def test_nodes_that_are_back_before_a_failover_are_who_they_were(bench: Bench) -> None:
+    """The primary is primary again and its replicas link; a sentinel is not counted twice."""
     deployment = await bench.start("sentinel", down_after_ms=30_000, persistence="aof")
     primary, replica, _ = deployment.nodes
+    sentinel = deployment.sentinels[2]
     await _do(primary, "SET", "key", "1")
-    await bench.kill(primary)
-    await bench.restart(primary, empty=False)
+    for node in (primary, sentinel):
+        await bench.kill(node)
+        await bench.restart(node, empty=False)
     assert await role_of(primary) == "primary"
     assert await _do(primary, "GET", "key") == "1"
 
     async def linked() -> bool:
         return "master_link_status:up" in str(await _raw_info(replica))
 
+    async def counted() -> bool:
+        return "3 usable" in str(await _do(sentinel, "SENTINEL", "CKQUORUM", "mymaster"))
+
     await wait_for(linked, 10, "the replica is linked again")
+    await wait_for(counted, 10, "all three sentinels are usable")
 
 
 async def _named(sentinel: Node) -> str:
@@ -136,20 +142,6 @@ async def _raw_info(node: Node) -> Any:
         return await client.execute_command("INFO", "replication")
     finally:
         await client.aclose()
-
-
-async def test_a_sentinel_that_is_restarted_knows_its_peers(bench: Bench) -> None:
-    """A sentinel keeps its identity: the others do not count it twice."""
-    deployment = await bench.start("sentinel")
-    sentinel = deployment.sentinels[2]
-    await bench.kill(sentinel)
-    await bench.restart(sentinel, empty=False)
-
-    async def quorum() -> bool:
-        answer = await _do(sentinel, "SENTINEL", "CKQUORUM", "mymaster")
-        return "3 usable" in str(answer)
-
-    await wait_for(quorum, 10, "all three sentinels are usable")
 
 
 async def test_cluster_is_whole_and_an_emptied_node_is_no_stranger(bench: Bench) -> None:

@@ -21,7 +21,7 @@ from runtime.settings import Settings
 T = TypeVar("T")
 
 SILENT_S = 0.1  # a cancelled call that heard nothing for this long met a hanging node
-PROBE_TIMEOUT_S = 0.5
+PROBE_TIMEOUT_S = 1.2  # a dial and a round trip, also on a busy machine
 RETRY_PAUSE_S = 0.02
 KEY_AFTER = {"EVAL": 3, "EVALSHA": 3, "FCALL": 3, "XGROUP CREATE": 2, "BITOP": 2, "OBJECT": 2}
 KEYLESS = frozenset(

@@ -57,7 +57,8 @@ IDLE_CHECK_S = 1.0
 CALL_S = 1.0
 BLOCK_MS = 400
 READ_S = 1.0  # BLOCK plus a round trip: a server silent for longer hangs
-COUNT = 200
+COUNT = 2000  # large, or catching up on a busy machine takes a round trip per handful
+CHUNK = 100  # entries handled before others may run
 REWIND_MS = 5_000  # clocks of two servers may differ by this
 LOOK_BACK_MS = 60_000
 RETRY_S = 0.1
@@ -157,12 +158,15 @@ class _Loop:
     async def run(self) -> None:
         """Serve for ever; every failure leads to a new connection."""
         forget = self._topology.on_change(self._moved)
+        told = ""
         try:
             while True:
                 try:
                     await self._connection()
                 except RedisUnavailable as error:
-                    log.info("%s: %s", self.purpose, error.reason)
+                    if error.reason != told:  # not once per attempt
+                        log.info("%s: %s", self.purpose, error.reason)
+                    told = error.reason
                 except Exception:  # whatever it is, the worker must not stay deaf
                     log.exception("%s failed", self.purpose)
                 self._topology.refresh()
@@ -314,7 +318,7 @@ class Reader(_Loop):
             if count == 0:
                 await self._check_end(wire)
             self._give(self.inbox.expire(time.monotonic()))
-            # lets others run between chunks; under load a pause makes the chunks larger
+            # lets others run between reads; under load a pause makes the reads larger
             busy = self._rate.add(count) > BUSY_PER_S and count < COUNT
             await asyncio.sleep(LINGER_S if busy else 0)
 
@@ -353,8 +357,10 @@ class Reader(_Loop):
         if not reply:
             return 0
         entries = reply[0][1]
-        for _, fields in entries:
+        for place, (_, fields) in enumerate(entries, 1):
             self._take(fields)
+            if place % CHUNK == 0:
+                await asyncio.sleep(0)
         self._cursor = entries[-1][0].decode()
         self._newest = _id(self._cursor)
         if self.inbox.new_hole():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 RETAIN_S = 60.0  # a failover may bring back a server that lost the last seconds
 REPLAY_S = 10.0  # how far back to go when the server lost everything
-BATCH = 256
+BATCH = 1000
 BATCH_BYTES = 256 * 1024
 
 

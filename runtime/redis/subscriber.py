@@ -73,12 +73,15 @@ class Subscriber:
     async def run(self) -> None:
         """Subscribe, listen, and again after every loss."""
         pause, longest = BACKOFF_S
+        told = ""
         while True:
             before = self.subscriptions
             try:
                 await self._listen()
             except RedisUnavailable as error:
-                log.info("%s: %s", self.channel, error.reason)
+                if error.reason != told:  # not once per attempt
+                    log.info("%s: %s", self.channel, error.reason)
+                told = error.reason
             except Exception:  # a strange reply must not end the subscription
                 log.exception("%s: listening failed", self.channel)
             if self.subscriptions > before:

@@ -30,6 +30,6 @@ async def start_provider(
     options = {"host": host, "port": PORT, "history": run.history.resolve(), "base": clock.base}
     argv = [sys.executable, "-m", "harness.deploy.provider_app"]
     argv += [f"--{name}={value}" for name, value in options.items()]
-    process = await guardian.spawn("provider", argv, clean_environment(ROOT))
+    process = await guardian.spawn("provider", argv, clean_environment(ROOT), last=True)
     await answered(process, f"http://{host}:{PORT}/v1/models", READY_S)
     deployment.provider_url = f"http://{host}:{PORT}/v1"

@@ -101,7 +101,7 @@ async def start_toxiproxy(guardian: Guardian, deployment: Deployment) -> None:
     host = f"{deployment.subnet}.2"
     _must_be_free(host)  # else another run's server would answer for ours
     argv = [str(binary), "-host", host, "-port", str(PORT)]
-    process = await guardian.spawn("toxiproxy", argv, {"LOG_LEVEL": "error"})
+    process = await guardian.spawn("toxiproxy", argv, {"LOG_LEVEL": "error"}, last=True)
     await asyncio.to_thread(_wait_ready, process, host)
     deployment.toxiproxy_url = f"http://{host}:{PORT}"
 

@@ -10,7 +10,8 @@ class Mutant:
     """One broken runtime: a module of this folder that patches the runtime and runs its CLI.
 
     `must` are the guarantees that have to be red; `may` those that can be red with them, because
-    the same defect shows there too. Anything else red is a failure of the harness.
+    the same defect shows there too. Anything else red is a failure of the harness. `fast` ones
+    run in `make test`.
     """
 
     name: str
@@ -26,4 +27,68 @@ class Mutant:
         return f"tests.mutants.{self.name.replace('-', '_')}"
 
 
-MUTANTS: tuple[Mutant, ...] = ()
+# Shorter runs of longer scenarios. The unbroken runtime has to pass them too (test_mutants).
+SHORT_BASELINE = (
+    *("warmup_s=1", "duration_s=6", "load.users=30", "load.chats.tokens=30"),
+    "enough={stops: 40, sign_outs: 12, canaries_per_pair: 16}",
+)
+SHORT_RESTART = (
+    "faults=[{at: 2, kind: kill, target: primary, for_s: 1.5, restart: kept}]",
+    *("warmup_s=1.5", "duration_s=9", "load.users=30"),
+    "bounds.connections_settle_s=3",
+    "enough={stops: 60, sign_outs: 16, canaries_per_pair: 30}",
+)
+
+MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        "sign-out-only-clears-cookie",
+        "baseline-standalone",
+        must=frozenset({"sign-out-honoured"}),
+        fast=True,
+        settings=SHORT_BASELINE,
+    ),
+    Mutant(
+        "task-record-never-cleaned",
+        "baseline-standalone",
+        must=frozenset({"finished-unlisted"}),
+        fast=True,
+        settings=SHORT_BASELINE,
+    ),
+    Mutant(
+        "events-dropped-while-redis-down",
+        "standalone-restart",
+        must=frozenset({"tokens-exactly-once-in-order"}),
+        # Canaries and the ends of answers are events as well; which of them fall into the outage
+        # is chance.
+        may=frozenset({"canaries-delivered", "stream-end-told"}),
+        fast=True,
+        settings=SHORT_RESTART,
+    ),
+    Mutant(
+        "connection-leaked-per-reconnect",
+        "standalone-restart",
+        must=frozenset({"connections-bounded-and-back"}),
+        fast=True,
+        settings=SHORT_RESTART,
+    ),
+    Mutant(
+        "listener-does-not-resubscribe",
+        "sentinel-primary-crash",
+        must=frozenset({"deaf-time", "canaries-delivered"}),
+        # A deaf worker passes on neither words nor ends of answers that another worker makes, and
+        # says of itself that it is not ready, long after the fault.
+        may=frozenset({"tokens-exactly-once-in-order", "stream-end-told", "ready-truthful"}),
+    ),
+    Mutant(
+        "stop-by-pubsub-only",
+        "one-worker-reset",
+        must=frozenset({"stop-ends-task"}),
+    ),
+    Mutant(
+        "sync-redis-on-loop",
+        "one-worker-held",
+        must=frozenset({"loop-stall"}),
+        # Requests queue up behind the blocked loop, /health among them.
+        may=frozenset({"health-answers"}),
+    ),
+)

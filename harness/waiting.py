@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
 
 from harness.clock import monotonic
 
@@ -14,6 +14,7 @@ T = TypeVar("T")
 
 FIRST_PERIOD = 0.005
 LONGEST_PERIOD = 0.1
+CANCEL_AGAIN_S = 0.25
 
 
 class WaitTimeout(Exception):
@@ -68,3 +69,16 @@ def wait_for_sync(predicate: Callable[[], T], deadline: float, label: str) -> T:
         time.sleep(period)
         period = min(period * 1.5, LONGEST_PERIOD)
     raise _timeout(label, started, tries, last) from cause
+
+
+async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks until all of them have ended.
+
+    Once is not enough: `asyncio.wait_for` of Python 3.11 swallows a cancellation that comes
+    together with its result, and a task that loops would go on for ever.
+    """
+    pending = {task for task in tasks if not task.done()}
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from harness.deploy.model import Deployment
 from harness.history.writer import HistoryWriter
+from harness.waiting import end_tasks
 
 
 class Probe(ABC):
@@ -32,10 +33,7 @@ class Probe(ABC):
 
     async def stop(self) -> None:
         """End every task of the probe and free what it holds."""
-        tasks = [*self._tasks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks([*self._tasks])
 
     @property
     def pending(self) -> int:

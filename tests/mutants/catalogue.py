@@ -27,7 +27,7 @@ class Mutant:
         return f"tests.mutants.{self.name.replace('-', '_')}"
 
 
-# Shorter runs of longer scenarios. The unbroken runtime has to pass them too (test_mutants).
+# Shorter runs of longer scenarios. The unbroken runtime has to pass them too (test_controls).
 SHORT_BASELINE = (
     *("warmup_s=1", "duration_s=6", "load.users=30"),
     "enough={stops: 40, sign_outs: 12, canaries_per_pair: 16}",
@@ -58,8 +58,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "events-dropped-while-redis-down",
         "standalone-restart",
         must=frozenset({"tokens-exactly-once-in-order"}),
-        # Canaries and the ends of answers are events as well; which of them fall into the outage
-        # is chance.
+        # Canaries and the ends of answers are events as well; it is chance which of them fall
+        # into the outage.
         may=frozenset({"canaries-delivered", "stream-end-told"}),
         fast=True,
         settings=SHORT_RESTART,
@@ -88,7 +88,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "sync-redis-on-loop",
         "one-worker-held",
         must=frozenset({"loop-stall"}),
-        # Requests queue up behind the blocked loop, /health among them.
+        # While the links are held every request blocks for half a second; /health waits its turn.
         may=frozenset({"health-answers"}),
     ),
 )

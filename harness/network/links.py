@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import requests
 from toxiproxy import Proxy
 from toxiproxy.api import APIConsumer
+from toxiproxy.exceptions import ProxyExists
 
 from harness.deploy.model import Deployment, Link
 from harness.network.evidence import LinkError, Witness, after_heal, while_on
@@ -33,6 +34,10 @@ FIRST_PORT = 20000
 PORTS_PER_WORKER = 100
 TIMER_MS = 1.0  # Toxiproxy may wake up this much early
 STREAMS = ("upstream", "downstream")
+NEUTRAL: dict[str, dict[str, int]] = {  # toxics that hold bytes, with attributes that do nothing
+    "bandwidth": {"rate": 1_000_000_000},
+    "latency": {"latency": 0, "jitter": 0},
+}
 
 
 class Links:
@@ -94,7 +99,7 @@ class Links:
         await self._call(work)
 
     async def heal(self, links: Sequence[Link]) -> None:
-        """Remove every toxic and enable the proxies; healed links stay as they are."""
+        """Take every toxic's effect away and enable the proxies; healed links stay as they are."""
         await self._call(lambda api: _heal(api, links))
         for link in links:
             self._modes.pop(link.name, None)
@@ -157,14 +162,22 @@ def _proxy(link: Link) -> Proxy:
 
 
 def _poison(
-    api: type[APIConsumer],  # noqa: ARG001 - proxies use it
+    api: type[APIConsumer],
     links: Iterable[Link],
     toxic: str,
     attributes: dict[str, int],
 ) -> None:
     for link in links:
         for stream in STREAMS:
-            _proxy(link).add_toxic(type=toxic, stream=stream, attributes=attributes)
+            try:
+                _proxy(link).add_toxic(type=toxic, stream=stream, attributes=attributes)
+            except ProxyExists:  # left there, neutral, by an earlier heal
+                _update(api, link, f"{toxic}_{stream}", attributes)
+
+
+def _update(api: type[APIConsumer], link: Link, toxic: str, attributes: dict[str, int]) -> None:
+    url = f"/proxies/{link.name}/toxics/{toxic}"
+    api.post(url, json={"toxicity": 1.0, "attributes": attributes})
 
 
 def _enable(
@@ -183,11 +196,17 @@ def _enable(
 
 def _heal(api: type[APIConsumer], links: Iterable[Link]) -> None:
     """Ask the server what is on, rather than trust a memory of it."""
+    # A toxic that holds bytes is made neutral instead of removed: a removal tries for 5 s to
+    # deliver what it held to each connection whose client has gone, and no new connection is
+    # accepted meanwhile (chainRemoveToxic holds the collection's lock).
     known = api.get("/proxies").json()
     for link in links:
         proxy = _proxy(link)
         for toxic in known[link.name]["toxics"]:
-            proxy.destroy_toxic(toxic["name"])
+            if toxic["type"] in NEUTRAL:
+                _update(api, link, toxic["name"], NEUTRAL[toxic["type"]])
+            else:
+                proxy.destroy_toxic(toxic["name"])
         if not known[link.name]["enabled"]:
             proxy.enable()
 

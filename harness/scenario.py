@@ -33,7 +33,7 @@ class Redis(Model):
 class Chats(Model):
     """The streams that the provider sends: how long and how fast."""
 
-    tokens: int = Field(60, ge=1)
+    tokens: int = Field(40, ge=1)
     tokens_per_s: float = Field(10, gt=0)
 
 
@@ -98,7 +98,7 @@ class Latency(_Fault):
 class Cut(_Fault):
     """Cut links. The modes are different faults, see docs/faults.md.
 
-    `reset`: open connections get RST, new ones too. `held`: bytes stop both ways and are
+    `reset`: open connections end at once, new ones get RST. `held`: bytes stop both ways and are
     delivered at the heal. `refused`: open connections close, new ones are refused.
     """
 

@@ -121,6 +121,7 @@ class Services:
         self.supervisor.run("task records", redis.records.keep)
         self.supervisor.run("stop intents", redis.intents.reconcile_forever)
         self.supervisor.run("unconfirmed stops", redis.intents.pursue)
+        self.supervisor.run("stop confirmations", redis.intents.answer_forever)
         redis.subscriber = Subscriber(
             redis.topology, self.keys.task_commands, self._on_command, redis.intents.look_now
         )
@@ -217,7 +218,7 @@ class Services:
         if message.get("action") == ACTION:
             self.tokens.note_revoked(str(message["jti"]))
         elif self.redis is not None:
-            await self.redis.intents.on_message(message)
+            self.redis.intents.on_message(message)
 
     async def _forget_expired(self, loop: Loop) -> None:
         while True:

@@ -47,6 +47,9 @@ class StopIntents:
         self._channel = keys.task_commands
         self._pending: dict[str, tuple[float, asyncio.Event]] = {}
         self._confirmed: dict[str, str] = {}
+        self._confirming: dict[str, str] = {}
+        self._settled: set[str] = set()
+        self._answers = asyncio.Event()
         self._look = asyncio.Event()
         self._added = asyncio.Event()
         self.cancel: Callable[[str], str | None] = lambda _: None
@@ -59,7 +62,7 @@ class StopIntents:
         with contextlib.suppress(RedisUnavailable, TimeoutError):  # the loop asks again
             async with asyncio.timeout(WRITE_WITHIN_S):
                 await self._write([task_id])
-                await self._publish("stop", task_id)
+                await self._publish([("stop", task_id, {})])
         self._added.set()
         if self._redis.available:
             with contextlib.suppress(TimeoutError):
@@ -95,9 +98,9 @@ class StopIntents:
             self._settle(task_id, states[task_id])
         if done:
             await self._redis.pipeline([("HDEL", self._key, i) for i in done])
-        await self._write([i for i in ids if states[i] == ""])
-        for task_id in [i for i in ids if i in self._pending]:  # some are confirmed meanwhile
-            await self._publish("stop", task_id)
+        lost = [i for i in ids if states[i] == "" and i in self._pending]
+        await self._write(lost)
+        await self._publish([("stop", i, {}) for i in lost])  # owners find the others by themselves
 
     async def _write(self, ids: list[str]) -> None:
         """Write intents; never over a confirmation."""
@@ -105,9 +108,9 @@ class StopIntents:
         if ids:
             await self._redis.pipeline([("HSETNX", self._key, i, value) for i in ids])
 
-    async def _publish(self, action: str, task_id: str, **more: str) -> None:
-        message = orjson.dumps({"action": action, "task_id": task_id, **more})
-        await self._redis.pipeline([("PUBLISH", self._channel, message)])
+    async def _publish(self, messages: list[tuple[str, str, dict[str, str]]]) -> None:
+        bodies = [{"action": action, "task_id": i, **more} for action, i, more in messages]
+        await self._redis.pipeline([("PUBLISH", self._channel, orjson.dumps(b)) for b in bodies])
 
     def _settle(self, task_id: str, state: str) -> None:
         entry = self._pending.pop(task_id, None)
@@ -125,33 +128,40 @@ class StopIntents:
 
     # the owner
 
-    async def on_message(self, message: dict[str, Any]) -> None:
-        """Take a message from the channel: a stop to execute, or a confirmation."""
+    def on_message(self, message: dict[str, Any]) -> None:
+        """Take a message from the channel: a stop to execute, or a confirmation.
+
+        Never waits: messages behind this one must not wait for Redis.
+        """
         task_id = str(message.get("task_id", ""))
         if message.get("action") == "stop":
-            await self.execute(task_id)
+            self._execute([task_id])
         elif message.get("action") == "stopped" and task_id in self._pending:
             self._settle(task_id, str(message.get("state", CANCELLED)))
-            with contextlib.suppress(RedisUnavailable):  # else it expires
-                await self._redis.pipeline([("HDEL", self._key, task_id)])
+            self._settled.add(task_id)
+            self._answers.set()
 
-    async def execute(self, task_id: str) -> None:
-        """Stop the task if it is ours, and confirm."""
-        await self._execute_all([task_id])
+    def _execute(self, ids: list[str]) -> None:
+        """Stop those that are ours; their confirmations are written together, soon."""
+        for task_id in ids:
+            if (state := self.cancel(task_id)) is not None:
+                self._confirming[task_id] = state
+                self._answers.set()
 
-    async def _execute_all(self, ids: list[str]) -> None:
-        """Stop all of them before any is confirmed: Redis may hang in between."""
-        states = {task_id: self.cancel(task_id) for task_id in ids}
-        ours = {task_id: state for task_id, state in states.items() if state is not None}
-        if ours:
-            with contextlib.suppress(RedisUnavailable):  # the intents stay, so we come again
-                await self._confirm(ours)
+    async def answer_forever(self, loop: Loop) -> None:
+        """Write confirmations, and remove the intents that are settled. Runs for ever."""
+        while True:
+            await wait_until(self._answers, RECONCILE_S)
+            with contextlib.suppress(RedisUnavailable):  # unconfirmed intents come again
+                await self._answer()
+                loop.succeeded()
 
-    async def _confirm(self, states: dict[str, str]) -> None:
+    async def _answer(self) -> None:
+        states, self._confirming = self._confirming, {}
+        settled, self._settled = self._settled, set()
         fields = [("HSET", self._key, i, _value(state)) for i, state in states.items()]
-        await self._redis.pipeline(fields)
-        for task_id, state in states.items():
-            await self._publish("stopped", task_id, state=state)
+        await self._redis.pipeline([*fields, *(("HDEL", self._key, i) for i in settled)])
+        await self._publish([("stopped", i, {"state": state}) for i, state in states.items()])
 
     def look_now(self) -> None:
         """Reconcile at once: messages may have been missed."""
@@ -169,7 +179,7 @@ class StopIntents:
         """Execute the intents for our tasks; remove those that nobody answers for."""
         fields = await self._redis.run(lambda r: r.hgetall(self._key), idempotent=True)
         intents = {_text(name): parse(value) for name, value in fields.items()}
-        await self._execute_all([i for i, (state, _) in intents.items() if state == REQUESTED])
+        self._execute([i for i, (state, _) in intents.items() if state == REQUESTED])
         old = time.time() - INTENT_LIFE_S
         if expired := [i for i, (_, at) in intents.items() if at < old]:
             await self._redis.pipeline([("HDEL", self._key, i) for i in expired])

@@ -29,14 +29,19 @@ class Mutant:
 
 # Shorter runs of longer scenarios. The unbroken runtime has to pass them too (test_controls).
 SHORT_BASELINE = (
-    *("warmup_s=1", "duration_s=6", "load.users=30"),
+    *("warmup_s=1", "duration_s=6", "load.users=30", "load.chats.tokens=60"),
     "enough={stops: 40, sign_outs: 12, canaries_per_pair: 16}",
 )
 SHORT_RESTART = (
     "faults=[{at: 1.5, kind: kill, target: primary, for_s: 1.5, restart: kept}]",
-    *("warmup_s=1", "duration_s=7.5", "load.users=30"),
+    *("warmup_s=1", "duration_s=7.5", "load.users=30", "load.chats.tokens=60"),
     "bounds.connections_settle_s=3",
     "enough={stops: 60, sign_outs: 16, canaries_per_pair: 30}",
+)
+SHORT_CUT = (
+    *("faults.0.at=1.5", "faults.0.for_s=2", "focus.stops_per_s=10"),
+    *("warmup_s=1", "duration_s=8", "load.users=30", "load.chats.tokens=60"),
+    "enough={stops: 40, sign_outs: 16, canaries_per_pair: 30}",
 )
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -83,6 +88,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "stop-by-pubsub-only",
         "one-worker-reset",
         must=frozenset({"stop-ends-task"}),
+        settings=SHORT_CUT,
     ),
     Mutant(
         "sync-redis-on-loop",
@@ -90,5 +96,6 @@ MUTANTS: tuple[Mutant, ...] = (
         must=frozenset({"loop-stall"}),
         # While the links are held every request blocks for half a second; /health waits its turn.
         may=frozenset({"health-answers"}),
+        settings=SHORT_CUT,
     ),
 )

@@ -33,7 +33,7 @@ mutants: setup ## every deliberately broken runtime must be caught (MUTANT_TIMES
 repeat: setup ## run all scenarios TIMES times, gathering reports/repeat.jsonl
 	@$(HARNESS) repeat --times $(TIMES)
 
-clean: ## end what dead runs left behind; remove caches and old reports
+clean: ## end what dead runs left behind; remove caches
 	@if [ -x $(HARNESS) ]; then $(HARNESS) clean; fi
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .benchmarks *.egg-info
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -33,7 +33,7 @@ class Redis(Model):
 class Chats(Model):
     """The streams that the provider sends: how long and how fast."""
 
-    tokens: int = Field(40, ge=1)
+    tokens: int = Field(60, ge=1)
     tokens_per_s: float = Field(10, gt=0)
 
 

@@ -52,6 +52,7 @@ async def repeat(paths: list[Path], times: int, options: RunOptions, progress: P
     Scenarios take turns, so that a slow drift of the machine hits all of them alike.
     Returns whether every count was reached.
     """
+    options.reports.mkdir(parents=True, exist_ok=True)
     record = options.reports / "repeat.jsonl"
     while True:
         counts = in_a_row(read_lines(record))

@@ -10,9 +10,9 @@ import random
 from pathlib import Path
 
 import orjson
-from harness.checks.judge import Judgement
 
 from harness.checks.base import Example, Facts, FaultFact, Finding, Window
+from harness.checks.judge import Judgement
 from harness.clock import RunClock
 from harness.deploy.folder import RunFolder
 from harness.history.writer import HistoryWriter

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.plan import Choices, Plan, load_seconds, make_plan
@@ -21,6 +21,7 @@ def _scenario(**changes: object) -> Scenario:
     )
 
 
+@settings(max_examples=10)
 @given(st.integers(0, 10**6))
 def test_same_seed_same_bytes(seed: int) -> None:
     """Two plans of one seed are the same file, byte for byte, and survive a round trip."""

@@ -47,25 +47,26 @@ def read_lines(path: Path) -> list[Line]:
 
 
 async def repeat(paths: list[Path], times: int, options: RunOptions, progress: Progress) -> bool:
-    """Run every scenario until each passed `times` in a row, or one run did not pass.
+    """Run every scenario until each passed `times` in a row; return whether each did.
 
-    Scenarios take turns, so that a slow drift of the machine hits all of them alike.
-    Returns whether every count was reached.
+    Scenarios take turns, so that a slow drift of the machine hits all of them alike. A run that
+    does not pass restarts its scenario's count; after `times` rounds it is enough for one call.
     """
     options.reports.mkdir(parents=True, exist_ok=True)
     record = options.reports / "repeat.jsonl"
-    while True:
-        counts = in_a_row(read_lines(record))
-        missing = [path for path in paths if counts.get(path.stem, 0) < times]
-        if not missing:
-            return True
-        for path in missing:
+    for _ in range(times):
+        for path in _missing(paths, times, record):
             line = await _once(path, len(read_lines(record)) + 1, options, progress)
             with record.open("ab") as file:
                 file.write(orjson.dumps(line) + b"\n")
-            progress.note(_sentence(line, counts.get(path.stem, 0) + 1, times))
-            if not passed(line):
-                return False
+            count = in_a_row(read_lines(record))[path.stem]
+            progress.note(_sentence(line, count, times))
+    return not _missing(paths, times, record)
+
+
+def _missing(paths: list[Path], times: int, record: Path) -> list[Path]:
+    counts = in_a_row(read_lines(record))
+    return [path for path in paths if counts.get(path.stem, 0) < times]
 
 
 async def _once(path: Path, seed: int, options: RunOptions, progress: Progress) -> Line:

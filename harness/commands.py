@@ -93,7 +93,7 @@ def _print_totals(console: Console, results: list[tuple[str, RunResult]]) -> Non
 
 
 def repeat(names: tuple[str, ...], times: int, chosen: RunOptions) -> int:
-    """Run scenarios (else all) until each passed `times` in a row; 1 as soon as one does not."""
+    """Run scenarios (else all) until each passed `times` in a row; 1 when one did not."""
     from harness.progress import Progress
     from harness.repeat import repeat as run_repeatedly
 

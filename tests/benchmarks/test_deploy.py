@@ -1,22 +1,33 @@
-"""Time from nothing to a strictly healthy Redis topology. Targets: Sentinel 3 s, Cluster 4 s."""
+"""Times of a deployment. Targets: Sentinel healthy 3 s, Cluster 4 s, 3 workers ready 3 s, demo 90 s.
+
+The demo is timed as a user has it: the whole command, after set-up, Python's start included.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.clock import RunClock
 from harness.deploy.folder import RunFolder
 from harness.deploy.lease import Lease
 from harness.deploy.model import Deployment
+from harness.deploy.provider import start_provider
 from harness.deploy.redis import start_redis
 from harness.deploy.spawner import Guardian
+from harness.deploy.workers import start_workers
 from harness.scenario import Redis
 from harness.targets import get_target
+
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Rounds:
@@ -60,6 +71,21 @@ class Rounds:
             self._guardian = None
 
 
+class WorkerRounds(Rounds):
+    """Redis and the provider run already; only the workers are timed."""
+
+    async def _begin(self) -> None:
+        await super()._begin()
+        await super()._start()
+        assert self._guardian is not None
+        await start_provider(self._guardian, self._deployment, self._run, RunClock())
+
+    async def _start(self) -> int:
+        assert self._guardian is not None
+        await start_workers(self._guardian, self._deployment, self._run, RunClock(), 3)
+        return len(self._deployment.workers)
+
+
 @pytest.fixture(params=["sentinel", "cluster"])
 def rounds(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rounds]:
     """Yield rounds of a topology."""
@@ -71,3 +97,24 @@ def rounds(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rounds]:
 def test_healthy_from_nothing(benchmark: Any, rounds: Rounds) -> None:
     """Six servers are healthy, as the flags of each say."""
     assert benchmark.pedantic(rounds.start, setup=rounds.prepare, rounds=5) == 6
+
+
+def test_three_workers_ready(benchmark: Any, tmp_path: Path) -> None:
+    """Three workers of the runtime answer /ready with 200."""
+    rounds = WorkerRounds("sentinel", tmp_path)
+    try:
+        assert benchmark.pedantic(rounds.start, setup=rounds.prepare, rounds=5) == 3
+    finally:
+        rounds.close()
+
+
+@pytest.mark.timeout(300)
+def test_demo(benchmark: Any, tmp_path: Path) -> None:
+    """The demo ends with the verdict that its scenario expects."""
+    command = [sys.executable, "-m", "harness", "run", "sentinel-primary-crash"]
+    command += ["--reports", str(tmp_path), "--seed", "1", "--quiet"]
+
+    def demo() -> int:
+        return subprocess.run(command, cwd=ROOT, check=False, capture_output=True).returncode
+
+    assert benchmark.pedantic(demo, rounds=2) == 0

@@ -48,6 +48,7 @@ def cli() -> None:
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Change any key.")
 @click.option("--target-command", metavar="CMD", help="Starts a worker instead of the runtime.")
 @click.option("--keep-data", is_flag=True, help="Keep Redis and database files.")
+@click.option("--subnet", metavar="127.X.Y", help="Lease this loopback /24, else any free one.")
 @click.option("--plan-only", is_flag=True, help="Print the plan as JSON and stop.")
 @click.option("--quiet", is_flag=True, help="Say only the end.")
 @REPORTS

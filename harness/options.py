@@ -35,6 +35,7 @@ class RunOptions:
     target_command: str | None = None
     reports: Path = Path("reports")
     keep_data: bool = False
+    subnet: str | None = None  # 127.x.y to lease, else any free one
     overrides: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import platform
 import shutil
 import time
 from collections.abc import AsyncIterator
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import orjson
 
 from harness.clock import RunClock
 from harness.deploy.folder import RunFolder
 from harness.deploy.lease import Lease
 from harness.deploy.model import Deployment
 from harness.deploy.provider import start_provider
-from harness.deploy.redis import server_version, start_redis
+from harness.deploy.redis import start_redis
 from harness.deploy.spawner import Guardian
 from harness.deploy.workers import start_workers
 from harness.faults.context import FaultContext
@@ -27,6 +22,7 @@ from harness.faults.injector import Injector
 from harness.history.writer import HistoryWriter
 from harness.load.launch import LoadProcesses, start_load
 from harness.load.prepare import prepare
+from harness.manifest import Manifest
 from harness.network.links import Links
 from harness.network.toxiproxy import find_toxiproxy, start_toxiproxy
 from harness.options import RunOptions, RunResult
@@ -46,7 +42,6 @@ NO_TOXIPROXY = (
     "it needs network faults, and toxiproxy-server was found neither on the path nor in the cache; "
     "run `make setup`, or put toxiproxy-server 2.12.0 on the path"
 )
-PACKAGES = ("redis", "python-socketio", "locust", "fastapi", "uvicorn", "toxiproxy-python")
 
 
 async def run_scenario(path: Path, options: RunOptions, progress: Progress) -> RunResult:
@@ -112,7 +107,7 @@ class Conductor:
         self.writer = HistoryWriter(run.history, "harness", self.clock)
         self.target = get_target("runtime", command=options.target_command)
         self.links: Links | None = None
-        self._phases: dict[str, float] = {}
+        self.manifest = Manifest(run, scenario, plan, options, self.target)
 
     async def perform(self) -> None:
         """Do everything between the plan and the judgement; the history is complete after it."""
@@ -125,13 +120,14 @@ class Conductor:
             raise
         finally:
             flusher.cancel()
-            self._save_facts()
+            self.manifest.save(self.clock)
             self.writer.close()
 
     async def _conduct(self, guardian: Guardian) -> None:
         self._phase("deploy")
         deployment = await self._deploy(guardian)
-        self._save_facts(deployment)
+        self.manifest.describe(deployment)
+        self.manifest.save(self.clock)
         self._phase("prepare")
         # load processes import Locust while the accounts are made
         load = await start_load(guardian, deployment, self.plan, self.run, self.clock)
@@ -147,13 +143,15 @@ class Conductor:
 
     @contextlib.asynccontextmanager
     async def _guardian(self) -> AsyncIterator[Guardian]:
-        lease = Lease.acquire()
+        lease = Lease.acquire(subnet=self.options.subnet)
         guardian = await Guardian.start(self.run, lease)
         self.subnet = lease.subnet
         try:
             yield guardian
         finally:
             self._phase("teardown")
+            if self.links is not None:
+                await self.links.close()
             await guardian.stop()
 
     async def _deploy(self, guardian: Guardian) -> Deployment:
@@ -220,37 +218,6 @@ class Conductor:
             self.writer.flush()
 
     def _phase(self, name: str, t: float | None = None) -> None:
-        self._phases[name] = self.clock.now() if t is None else t
-        self.writer.record("phase", t=t, name=name)
+        self.manifest.phases[name] = at = self.clock.now() if t is None else t
+        self.writer.record("phase", t=at, name=name)
         self.progress.phase(name)
-
-    def _save_facts(self, deployment: Deployment | None = None) -> None:
-        """Write run.json: what checks and the report need to know besides plan and history."""
-        if deployment is not None:
-            self._deployment_facts = {
-                "links": bool(deployment.links),
-                "nodes": {n.name: f"{n.host}:{n.port}" for n in deployment.nodes},
-                "sentinels": {n.name: f"{n.host}:{n.port}" for n in deployment.sentinels},
-                "urls": [worker.url for worker in deployment.workers],
-            }
-        facts: dict[str, Any] = {
-            "scenario": self.scenario.name,
-            "seed": self.plan.seed,
-            "topology": self.scenario.topology,
-            "workers": self.scenario.workers,
-            "target": self.target.name,
-            "target_command": self.options.target_command,
-            "command": self.options.command_line(self.scenario.name),
-            "capabilities": sorted(self.target.capabilities),
-            "base": self.clock.base,
-            "versions": _versions(),
-            "phases": self._phases,
-            **getattr(self, "_deployment_facts", {}),
-        }
-        path = self.run.root / "run.json"
-        path.write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
-
-
-def _versions() -> dict[str, str]:
-    found = {name: version(name) for name in PACKAGES}
-    return {"python": platform.python_version(), "redis-server": server_version(), **found}

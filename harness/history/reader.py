@@ -87,5 +87,5 @@ def _parse(path: Path, number: int, line: bytes) -> Record:
     except (orjson.JSONDecodeError, KeyError, TypeError):
         pass
     raise HistoryError(
-        f"{path}:{number}: expected one JSON object with `t` and `k`, got {line[:80]!r}"
+        f"{path.parent.name}/{path.name}:{number}: expected one JSON object with `t` and `k`, got {line[:80]!r}"
     )

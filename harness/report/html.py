@@ -187,7 +187,7 @@ def _facts(saved: SavedRun, series: Series) -> list[tuple[str, str]]:
         "target": saved.run.get("target"),
         "load": f"{number(sum(series.totals.values()))} operations"
         f" in {number((series.load_end or series.end) - series.start)} s",
-        "records": series.records,
+        "records": _records(series),
         **(saved.run.get("versions") or {}),
     }
     return [
@@ -224,3 +224,8 @@ def _artifact(root: Path, paths: list[Path], words: str) -> Artifact:
 
 def _size(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{max(size / 1e3, 0.1):.1f} kB"
+
+
+def _records(series: Series) -> str:
+    unreadable = f", {series.unreadable} of them unreadable" if series.unreadable else ""
+    return f"{number(series.records)}{unreadable}"

@@ -105,6 +105,7 @@ class Series:
     notes: list[Mark] = field(default_factory=list)
     wanted: dict[str, list[Operation | Record]] = field(default_factory=dict)
     records: int = 0
+    unreadable: int = 0  # records that could not be drawn
     origin: float = 0.0
 
     def quantile(self, number: int, q: float) -> float | None:
@@ -152,7 +153,10 @@ class SeriesFold:
         if t > series.end:
             series.end = t
         if handler := self._handlers.get(kind):
-            handler(t, record)
+            try:
+                handler(t, record)
+            except (KeyError, TypeError, ValueError):  # a picture never costs the verdict
+                series.unreadable += 1
         if series.wanted:
             self._keep(t, record)
 

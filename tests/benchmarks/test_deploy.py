@@ -1,4 +1,4 @@
-"""Times of a deployment. Targets: Sentinel healthy 3 s, Cluster 4 s, 3 workers ready 3 s, demo 90 s.
+"""Times of a deployment. Targets: Sentinel 3 s, Cluster 4 s, three workers 3 s, the demo 90 s.
 
 The demo is timed as a user has it: the whole command, after set-up, Python's start included.
 """
@@ -25,7 +25,6 @@ from harness.deploy.spawner import Guardian
 from harness.deploy.workers import start_workers
 from harness.scenario import Redis
 from harness.targets import get_target
-
 
 ROOT = Path(__file__).resolve().parents[2]
 

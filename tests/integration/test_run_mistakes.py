@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.deploy.lease import Lease
 from tests.integration.harness_cli import harness, processes_naming, scenario_text
 
 
@@ -90,3 +91,25 @@ def test_a_worker_that_dies_at_start_shows_its_last_lines(tmp_path: Path) -> Non
     assert "7" in done.stderr
     assert "Traceback" not in done.stderr
     assert not processes_naming(str(tmp_path))
+
+
+def test_a_subnet_that_is_taken_names_who_has_it(tmp_path: Path) -> None:
+    """A subnet that another run leases exits 3 and says what to do."""
+    lease = Lease.acquire()
+    try:
+        done = harness(
+            *("run", _scenario(tmp_path), "--reports", tmp_path / "reports"),
+            *("--subnet", lease.subnet),
+        )
+    finally:
+        lease.close()
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert f"subnet {lease.subnet}.0/24 is taken" in done.stderr
+    assert "harness clean" in done.stderr
+
+
+def test_a_subnet_that_is_none_is_explained(tmp_path: Path) -> None:
+    """A subnet of another form exits 3 and shows the form."""
+    done = harness("run", _scenario(tmp_path), "--subnet", "10.0.0")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "like 127.20.3" in done.stderr

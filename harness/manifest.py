@@ -1,0 +1,61 @@
+"""run.json: what a run was, for the checks and the report; plan and history say what happened."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import orjson
+
+from harness.clock import RunClock
+from harness.deploy.folder import RunFolder
+from harness.deploy.model import Deployment
+from harness.deploy.redis import server_version
+from harness.options import RunOptions
+from harness.plan import Plan
+from harness.scenario import Scenario
+from harness.targets.base import Target
+
+PACKAGES = ("redis", "python-socketio", "locust", "fastapi", "uvicorn", "toxiproxy-python")
+
+
+class Manifest:
+    """Keeps run.json up to date while a run goes through its phases."""
+
+    def __init__(
+        self, run: RunFolder, scenario: Scenario, plan: Plan, options: RunOptions, target: Target
+    ) -> None:
+        self._path = run.root / "run.json"
+        self.phases: dict[str, float] = {}
+        self._facts: dict[str, Any] = {
+            "scenario": scenario.name,
+            "seed": plan.seed,
+            "topology": scenario.topology,
+            "workers": scenario.workers,
+            "target": target.name,
+            "target_command": options.target_command,
+            "command": options.command_line(scenario.name),
+            "capabilities": sorted(target.capabilities),
+            "versions": _versions(),
+            "phases": self.phases,
+        }
+
+    def describe(self, deployment: Deployment) -> None:
+        """Add the addresses of what was deployed."""
+        self._facts |= {
+            "links": bool(deployment.links),
+            "nodes": {n.name: f"{n.host}:{n.port}" for n in deployment.nodes},
+            "sentinels": {n.name: f"{n.host}:{n.port}" for n in deployment.sentinels},
+            "urls": [worker.url for worker in deployment.workers],
+        }
+
+    def save(self, clock: RunClock) -> None:
+        """Write the file."""
+        facts = {**self._facts, "base": clock.base}
+        self._path.write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
+
+
+def _versions() -> dict[str, str]:
+    found = {name: version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), "redis-server": server_version(), **found}

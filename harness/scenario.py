@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from harness.errors import UserError
 from harness.verdict import Verdict
+from harness.vocabulary import check_names
 
 TopologyName = Literal["standalone", "sentinel", "cluster"]
 
@@ -133,8 +134,6 @@ class Scenario(Model):
 
     @model_validator(mode="after")
     def _names_exist(self) -> Scenario:
-        from harness.vocabulary import check_names  # late: the vocabulary reads checks
-
         check_names(self)
         return self
 

@@ -20,6 +20,31 @@ NODE_ROLES: dict[str, tuple[str, ...]] = {
     "cluster": ("a-primary", "all-nodes", *_REPLICA_ROLES, *_PURPOSES),
 }
 WORKER_ROLES = ("all-workers", "a-worker", "worker-with-most-tasks")
+GUARANTEES = (
+    "sign-in-honoured",
+    "sign-out-honoured",
+    "sign-out-stays",
+    "session-read-your-writes",
+    "stop-ends-task",
+    "stop-is-truthful",
+    "finished-unlisted",
+    "running-listed",
+    "no-unexplained-end",
+    "tokens-exactly-once-in-order",
+    "stream-end-told",
+    "resync-hints-bounded",
+    "deaf-time",
+    "canaries-delivered",
+    "connections-bounded-and-back",
+    "loop-stall",
+    "health-answers",
+    "ready-truthful",
+    "recovery",
+    "fault-really-happened",
+    "enough-load",
+    "load-healthy",
+    "workers-alive",
+)
 ENOUGH: dict[str, str] = {
     "stops": "acknowledged stops inside focus",
     "sign_outs": "acknowledged sign-outs inside focus",
@@ -39,8 +64,6 @@ def default_bounds() -> dict[str, float]:
 
 def check_names(scenario: Scenario) -> None:
     """Raise ValueError for the first name in the scenario that does not exist."""
-    from harness.checks import guarantee_names
-
     for fault in scenario.faults:
         _check(fault.target, NODE_ROLES[scenario.topology], f"role of topology {scenario.topology}")
         _check_worker_role(getattr(fault, "workers", "all-workers"), scenario.workers)
@@ -50,7 +73,7 @@ def check_names(scenario: Scenario) -> None:
                 f"({scenario.duration_s:g} s); shorten `for_s` or lengthen `duration_s`"
             )
     for name in scenario.guarantees:
-        _check(name, guarantee_names(), "guarantee")
+        _check(name, GUARANTEES, "guarantee")
     for name in scenario.bounds:
         _check(name, default_bounds(), "bound")
     for name in scenario.enough:

@@ -20,9 +20,10 @@ from runtime.realtime.server import SocketServer, create_manager, create_socket_
 from runtime.realtime.session_pool import SessionPool
 from runtime.redis.client import RedisClient
 from runtime.redis.errors import RedisUnavailable
+from runtime.redis.factory import topology_from
 from runtime.redis.keys import Keys
 from runtime.redis.subscriber import Subscriber
-from runtime.redis.topology import Topology, topology_from
+from runtime.redis.topology import Topology
 from runtime.revocations import ACTION, RevocationNotices
 from runtime.sessions import MemoryStore, RedisStore, Sessions
 from runtime.settings import Settings

@@ -87,5 +87,6 @@ def _parse(path: Path, number: int, line: bytes) -> Record:
     except (orjson.JSONDecodeError, KeyError, TypeError):
         pass
     raise HistoryError(
-        f"{path.parent.name}/{path.name}:{number}: expected one JSON object with `t` and `k`, got {line[:80]!r}"
+        f"{path.parent.name}/{path.name}:{number}: expected one JSON object with `t` and `k`, "
+        f"got {line[:80]!r}"
     )

@@ -7,12 +7,9 @@ import logging
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import replace
 
 from runtime.redis.errors import RedisUnavailable
-from runtime.redis.urls import parse_redis_url
 from runtime.redis.wire import Address, Dial, Wire, open_wire
-from runtime.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -140,44 +137,3 @@ class Standalone(Topology):
     def current(self, key: Key) -> Address:  # noqa: ARG002 - one server
         """Return the server."""
         return self._address
-
-
-def topology_from(settings: Settings) -> Topology | None:
-    """Return the topology that the settings describe, None without Redis.
-
-    Sentinels win over the cluster flag. No I/O. Raises SettingsError.
-    """
-    from runtime.redis.cluster import Cluster
-    from runtime.redis.sentinel import Sentinel
-
-    if not settings.redis_url:
-        return None
-    url = parse_redis_url(settings.redis_url)
-    dial = Dial(
-        username=url.username,
-        password=url.password,
-        db=url.db,
-        tls=url.tls,
-        tls_verify=url.tls_verify,
-        tls_ca=url.tls_ca,
-        connect_timeout=settings.redis_socket_connect_timeout,
-        timeout=settings.redis_socket_timeout,
-        keepalive=settings.redis_socket_keepalive,
-        instance=settings.instance_id,
-    )
-    if settings.sentinels:
-        ask = replace(
-            dial,
-            db=0,
-            username=settings.redis_sentinel_username,
-            password=settings.redis_sentinel_password,
-        )
-        service = url.hosts[0][0] if url.hosts else "mymaster"
-        return Sentinel(service, settings.sentinels, dial, ask)
-    if not url.hosts:
-        raise SettingsError("REDIS_URL names no host; write redis://host:port/db")
-    if settings.redis_cluster:
-        if url.db:
-            raise SettingsError(f"REDIS_URL asks for database {url.db}; a cluster has only 0")
-        return Cluster(url.hosts, dial)
-    return Standalone(url.hosts[0], dial)

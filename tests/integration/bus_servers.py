@@ -13,7 +13,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from runtime.redis.topology import Topology, topology_from
+from runtime.redis.factory import topology_from
+from runtime.redis.topology import Topology
 from runtime.settings import Settings, load_settings
 
 HOST = "127.91.0.1"

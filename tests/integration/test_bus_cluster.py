@@ -13,8 +13,8 @@ from redis.crc import key_slot
 from runtime.redis.client import RedisClient
 from runtime.redis.cluster import Cluster
 from runtime.redis.eventlog import EventLog
+from runtime.redis.factory import topology_from
 from runtime.redis.keys import Keys
-from runtime.redis.topology import topology_from
 from runtime.settings import Settings, load_settings
 
 KEYS = Keys("test")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from harness.checks import guarantee_names
 from harness.options import RunOptions, load_with_options, parse_overrides
+from harness.vocabulary import GUARANTEES
 from tests.mutants.catalogue import MUTANTS, Mutant
 from tests.mutants.caught import problems
 from tests.mutants.running import ROOT
@@ -82,7 +82,7 @@ def test_an_entry_names_what_exists(entry: Mutant) -> None:
     """Its guarantees, its scenario with its settings, and a module that says what it breaks."""
     assert entry.must
     assert not entry.must & entry.may
-    assert entry.must | entry.may <= set(guarantee_names())
+    assert entry.must | entry.may <= set(GUARANTEES)
     options = RunOptions(overrides=parse_overrides(entry.settings))
     load_with_options(ROOT / f"scenarios/{entry.scenario}.yaml", options)
     assert (importlib.import_module(entry.module).__doc__ or "").startswith("Mutant: ")

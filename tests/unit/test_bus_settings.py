@@ -8,9 +8,10 @@ from redis import exceptions as redis_errors
 from runtime.redis.client import key_of
 from runtime.redis.cluster import Owner, SlotMap, parse_nodes
 from runtime.redis.errors import RedisUnavailable, translate
+from runtime.redis.factory import topology_from
 from runtime.redis.keys import Keys
 from runtime.redis.sentinel import Answer, decide
-from runtime.redis.topology import Standalone, topology_from
+from runtime.redis.topology import Standalone
 from runtime.redis.urls import parse_redis_url
 from runtime.settings import SettingsError, load_settings, parse_duration
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import orjson
 import pytest
 
-from harness.checks import all_checks, guarantee_names
+from harness.checks import all_checks
 from harness.checks.base import Check, Facts, Finding
 from harness.checks.judge import Judgement, judge_in_process, judge_run
 from harness.deploy.folder import RunFolder
 from harness.history.reader import CHUNK, HistoryError, read_history
 from harness.history.records import Record
 from harness.verdict import Verdict
+from harness.vocabulary import GUARANTEES
 from tests.unit.histories import healthy
 
 
@@ -81,8 +82,8 @@ def test_a_folder_without_history_is_refused(tmp_path: Path) -> None:
 
 def test_names_and_checks_agree() -> None:
     """The names that scenarios may use are those of the checks, each once."""
-    assert [check.name for check in all_checks()] == guarantee_names()
-    assert len(set(guarantee_names())) == len(guarantee_names())
+    assert [check.name for check in all_checks()] == list(GUARANTEES)
+    assert len(set(GUARANTEES)) == len(GUARANTEES)
 
 
 def test_a_saved_judgement_reads_back_equal(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ class FaultFact:
     kind: str
     name: str
     target: str
-    window: Window  # inject … confirmed heal (or the end of load)
+    window: Window  # inject … heal (or the end of load)
     confirmed: bool
     healed: bool
     nodes: tuple[str, ...] = ()

@@ -91,8 +91,10 @@ class FactsFold:
             seen.loses_data = bool(record.get("loses_data"))
         elif event == "confirm":
             seen.confirmed = bool(record.get("evidence"))
+        elif event == "heal":
+            seen.end = record["t"]
         elif event == "confirm_heal":
-            seen.healed, seen.end = True, record["t"]
+            seen.healed = True
         if text := record.get("evidence") or record.get("text"):
             seen.evidence.append(f"{event}: {text}")
 

@@ -25,7 +25,8 @@ lint: setup ## ruff and mypy
 
 bench: setup ## benchmarks, compared with the committed baselines
 	@$(PYTHON) -m pytest tests/benchmarks -o testpaths= --benchmark-only \
-		--benchmark-storage=file://reports/baselines --benchmark-compare --benchmark-sort=name
+		--benchmark-storage=file://reports/baselines --benchmark-compare --benchmark-sort=name \
+		-W ignore::pytest_benchmark.logger.PytestBenchmarkWarning
 
 mutants: setup ## every deliberately broken runtime must be caught (MUTANT_TIMES=10 repeats)
 	@$(PYTHON) -m pytest tests/mutants --mutants=all

@@ -106,7 +106,11 @@ def repeat(names: tuple[str, ...], times: int, chosen: RunOptions) -> int:
 
 
 def _end_on_sigterm() -> None:
-    """Treat SIGTERM like Ctrl-C, so that a run cancelled by CI cleans up as well."""
+    """Treat SIGTERM like Ctrl-C, so that a run cancelled by CI cleans up as well.
+
+    A shell starts background jobs with Ctrl-C ignored; the handler makes it count again.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 

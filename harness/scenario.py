@@ -34,8 +34,8 @@ class Redis(Model):
 class Chats(Model):
     """The streams that the provider sends: how long and how fast."""
 
-    tokens: int = Field(60, ge=1)
-    tokens_per_s: float = Field(10, gt=0)
+    tokens: int = Field(30, ge=1)
+    tokens_per_s: float = Field(5, gt=0)
 
 
 class Load(Model):

@@ -29,18 +29,18 @@ class Mutant:
 
 # Shorter runs of longer scenarios. The unbroken runtime has to pass them too (test_controls).
 SHORT_BASELINE = (
-    *("warmup_s=1", "duration_s=6", "load.users=30", "load.chats.tokens=60"),
+    *("warmup_s=1", "duration_s=6", "load.users=30", "load.chats.tokens=30"),
     "enough={stops: 40, sign_outs: 12, canaries_per_pair: 16}",
 )
 SHORT_RESTART = (
     "faults=[{at: 1.5, kind: kill, target: primary, for_s: 1.5, restart: kept}]",
-    *("warmup_s=1", "duration_s=7.5", "load.users=30", "load.chats.tokens=60"),
+    *("warmup_s=1", "duration_s=7.5", "load.users=30", "load.chats.tokens=30"),
     "bounds.connections_settle_s=3",
     "enough={stops: 60, sign_outs: 16, canaries_per_pair: 30}",
 )
 SHORT_CUT = (
     *("faults.0.at=1.5", "faults.0.for_s=2", "focus.stops_per_s=10"),
-    *("warmup_s=1", "duration_s=8", "load.users=30", "load.chats.tokens=60"),
+    *("warmup_s=1", "duration_s=8", "load.users=30", "load.chats.tokens=30"),
     "enough={stops: 40, sign_outs: 16, canaries_per_pair: 30}",
 )
 

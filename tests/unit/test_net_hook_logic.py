@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import types
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +45,12 @@ def test_nothing_is_patched_without_an_order(monkeypatch: pytest.MonkeyPatch) ->
     """A process without the harness's variables is left alone."""
     monkeypatch.delenv("HARNESS_HISTORY", raising=False)
     assert hook.patches() == {}
+
+
+def test_steal_is_the_eighth_figure_of_proc_stat() -> None:
+    """What the hypervisor took is read in seconds, and never runs backwards."""
+    steal = hook.Steal()
+    first = steal.read()
+    line = Path("/proc/stat").read_text().splitlines()[0].split()
+    assert 0.0 <= first <= int(line[8]) / os.sysconf("SC_CLK_TCK")
+    assert steal.read() >= first

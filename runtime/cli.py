@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import uvicorn
 
+from runtime.redis.factory import topology_from
 from runtime.settings import Settings, SettingsError, load_settings
 
 SHUTDOWN_S = 3
@@ -32,6 +33,8 @@ def main() -> None:
 def serve(host: str, port: int, workers: int | None, fd: int | None) -> None:
     """Serve until SIGTERM or SIGINT."""
     settings = _settings(workers)
+    if not settings.database_url:
+        Path(settings.data_dir).mkdir(parents=True, exist_ok=True)
     logging.basicConfig(level=settings.global_log_level, format=LOG_FORMAT)
     if settings.uvicorn_workers > 1 and fd is None:
         from runtime.workers import Workers
@@ -105,8 +108,8 @@ def _settings(workers: int | None) -> Settings:
                 "WEBUI_SECRET_KEY: is not set; set the same random text of at least 32 "
                 "characters for all workers"
             )
+        topology_from(settings)  # reads the URLs; opens nothing
+        topology_from(settings.websocket())
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
-    if not settings.database_url:
-        Path(settings.data_dir).mkdir(parents=True, exist_ok=True)
     return settings

@@ -40,6 +40,7 @@ GUARANTEES = (
     "health-answers",
     "ready-truthful",
     "recovery",
+    "others-undisturbed",
     "fault-really-happened",
     "enough-load",
     "load-healthy",

@@ -28,6 +28,7 @@ def all_checks() -> list[Check]:
         liveness.HealthAnswers(),
         liveness.ReadyTruthful(),
         liveness.Recovery(),
+        liveness.OthersUndisturbed(),
         coverage.FaultHappened(),
         coverage.EnoughLoad(),
         coverage.LoadHealthy(),

@@ -9,6 +9,7 @@ from harness.checks.facts import end_of, instants
 from harness.checks.measure import Worst, decide, missing_workers, spread
 from harness.history.records import Record
 from harness.targets.base import READY
+from harness.verdict import Verdict
 
 HTTP_OK, UNAVAILABLE = 200, 503
 
@@ -196,3 +197,53 @@ def _disturbed(facts: Facts) -> list[tuple[float, float]]:
         until = max(inside) if inside else fault.window.end
         windows.append((fault.window.start, until + facts.bounds["recovery_s"]))
     return windows
+
+
+class OthersUndisturbed(Check):
+    """A fault aimed at some workers must not be felt on the others."""
+
+    name = "others-undisturbed"
+    family = "liveness"
+    sentence = "While some workers are cut off, the others serve as if nothing happened."
+    kinds = frozenset({"ok", "fail", "info"})
+
+    def __init__(self) -> None:
+        self._served: list[tuple[float, int]] = []  # sent, worker
+        self._failed: list[tuple[float, int, str, str]] = []  # sent, worker, operation, error
+
+    def feed(self, record: Record) -> None:
+        """Fold one record."""
+        asked = record["invoke"]
+        worker = asked.get("worker", asked.get("origin"))
+        if worker is None:
+            return
+        if record["k"] == "ok":
+            self._served.append((asked["t"], worker))
+        else:
+            error = f"{record['op']} failed ({record.get('error', '')})"
+            self._failed.append((asked["t"], worker, record["id"], error))
+
+    def judge(self, facts: Facts) -> Finding:
+        """Return the finding; it applies when a fault spares some workers."""
+        aimed = [f for f in facts.faults if 0 < len(f.workers) < facts.workers]
+        if not aimed:
+            reason = "no fault is aimed at some workers only"
+            return self.finding(Verdict.PASS, applicable=False, reason=reason)
+
+        def spared(sent: float, worker: int) -> bool:
+            return any(sent in f.window and worker not in f.workers for f in aimed)
+
+        bad = Worst()
+        for sent, worker, identity, error in self._failed:
+            if spared(sent, worker):
+                bad.add(sent, f"{error} on worker {worker}, which was spared", sent, identity)
+        served = sum(spared(sent, worker) for sent, worker in self._served)
+        return decide(
+            self,
+            bad,
+            0,
+            "operations failed on workers that the fault spared",
+            "" if served else "no operation was sent to a spared worker during the fault",
+            quantities={"served_meanwhile": served, "failed": bad.count},
+            bound="0 failed",
+        )

@@ -15,11 +15,12 @@ Change = Callable[[History], object]
 
 @pytest.mark.parametrize("fault", [True, False], ids=["fault", "baseline"])
 def test_a_healthy_history_keeps_every_guarantee(fault: bool, tmp_path: Path) -> None:
-    """Nothing is red or unknown when nothing is wrong, and everything is applicable."""
+    """Nothing is red or unknown when nothing is wrong; all but the fault's own kind applies."""
     judgement = healthy(fault).judge(tmp_path)
     wrong = {f.name: f.reason for f in judgement.findings if f.verdict != Verdict.PASS}
     assert not wrong
-    assert all(f.applicable for f in judgement.findings)
+    idle = [f.name for f in judgement.findings if not f.applicable]
+    assert idle == ["others-undisturbed"]  # no fault here spares a worker
     assert judgement.outcome == "as_expected"
 
 
@@ -335,5 +336,47 @@ def test_a_write_after_the_data_loss_must_stay(tmp_path: Path) -> None:
 def test_every_guarantee_is_covered_here() -> None:
     """Each guarantee has a defect that makes it red or unknown."""
     known = {n for n, _, _ in BROKEN} | {n for n, _ in THIN} | {"enough-load"}
+    known |= {"others-undisturbed"}  # below, with a fault that spares a worker
     assert known == set(names())
     assert END > HEAL > SWITCH > KILL
+
+
+def _one_cut() -> History:
+    """Return a healthy history whose fault is aimed at worker 1 only."""
+    h = healthy()
+    for record in h.records:
+        if record["k"] == "fault":
+            record["workers"] = [1]
+    return h
+
+
+def test_others_are_undisturbed_when_only_the_cut_worker_fails(tmp_path: Path) -> None:
+    """Failures on the worker that the fault hit are no concern of this guarantee."""
+    h = _one_cut().op("me", KILL + 1, outcome="fail", worker=1, token="u0")
+    h.op("me", KILL + 1, worker=0, token="u0")
+    finding = h.finding("others-undisturbed", tmp_path)
+    assert finding.verdict == Verdict.PASS
+    assert finding.applicable
+    assert finding.quantities["served_meanwhile"] >= 1
+
+
+def test_a_failure_on_a_spared_worker_is_red(tmp_path: Path) -> None:
+    """An operation that fails on a spared worker during the fault breaks the guarantee."""
+    h = _one_cut().op("me", KILL + 1, outcome="fail", worker=0, token="u0")
+    finding = h.finding("others-undisturbed", tmp_path)
+    assert finding.verdict == Verdict.FAIL
+    assert "worker 0" in finding.examples[0].text
+
+
+def test_a_fault_that_spares_nobody_leaves_nothing_to_judge(tmp_path: Path) -> None:
+    """Without a fault aimed at some workers the guarantee does not apply."""
+    assert not healthy().finding("others-undisturbed", tmp_path).applicable
+
+
+def test_spared_workers_that_were_not_asked_prove_nothing(tmp_path: Path) -> None:
+    """Without an operation on a spared worker during the fault the verdict is unknown."""
+    h = _one_cut()
+    h.records = [r for r in h.records if not (r["k"] == "invoke" and KILL <= r["t"] <= HEAL)]
+    kept = {r["id"] for r in h.records if r["k"] == "invoke"}
+    h.records = [r for r in h.records if "op" not in r or r["id"] in kept]
+    assert h.finding("others-undisturbed", tmp_path).verdict == Verdict.UNKNOWN

@@ -103,3 +103,20 @@ def test_a_damaged_history_is_unknown(saved_run: Path, tmp_path: Path) -> None:
     lines[5] = lines[5][:20]
     path.write_bytes(b"\n".join(lines) + b"\n")
     assert "harness.jsonl:6" in _check(run)
+
+
+def test_without_toxiproxy_a_scenario_that_needs_no_links_still_runs(tmp_path: Path) -> None:
+    """Workers dial Redis directly then, the run says so, and every guarantee is judged."""
+    scenario = tmp_path / "direct.yaml"
+    load = "{users: 15, reads_per_s: 5, chats: {tokens: 30, tokens_per_s: 5}}"
+    scenario.write_text(scenario_text(name="direct", load=load, duration_s="6"))
+    hidden = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PATH": "/usr/bin:/bin"}
+    for number in range(TRIES):
+        reports = tmp_path / str(number)
+        done = harness("run", scenario, "--reports", reports, "--seed", "1", **hidden)
+        if not starved(summary(reports)):
+            break
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Toxiproxy is missing: workers dial Redis directly" in done.stdout + done.stderr
+    facts = orjson.loads((only_run(reports) / "run.json").read_bytes())
+    assert facts["links"] is False

@@ -66,8 +66,11 @@ def named(names: list[str], most: int = 5) -> str:
 def quantity(name: str, value: Any) -> tuple[str, str]:
     """Return a quantity as (label, value with unit).
 
-    `deaf_s: 1.4` is said as `deaf 1.4 s`, `close_ms_p99: 80` as `close p99 80 ms`.
+    `deaf_s: 1.4` is said as `deaf 1.4 s`, `close_ms_p99: 80` as `close p99 80 ms`,
+    `requests_per_s: 151` as `requests 151/s`.
     """
+    if name.endswith("_per_s"):
+        return name.removesuffix("_per_s").replace("_", " "), f"{number(value)}/s"
     unit = _UNIT.fullmatch(name)
     if unit and isinstance(value, int | float):
         label = f"{unit['name']} {unit['which'] or ''}".strip()

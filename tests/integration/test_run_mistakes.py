@@ -110,6 +110,7 @@ def test_a_subnet_that_is_taken_names_who_has_it(tmp_path: Path) -> None:
 
 def test_a_subnet_that_is_none_is_explained(tmp_path: Path) -> None:
     """A subnet of another form exits 3 and shows the form."""
-    done = harness("run", _scenario(tmp_path), "--subnet", "10.0.0")
+    reports = tmp_path / "reports"
+    done = harness("run", _scenario(tmp_path), "--reports", reports, "--subnet", "10.0.0")
     assert done.returncode == 3, done.stdout + done.stderr
     assert "like 127.20.3" in done.stderr

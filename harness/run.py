@@ -25,13 +25,13 @@ from harness.load.prepare import prepare
 from harness.manifest import Manifest
 from harness.network.links import Links
 from harness.network.toxiproxy import find_toxiproxy, start_toxiproxy
-from harness.options import RunOptions, RunResult
+from harness.options import RunOptions, RunResult, load_with_options
 from harness.plan import Plan, load_seconds, make_plan
 from harness.probes import Probes
 from harness.progress import Progress
-from harness.scenario import Scenario, load_scenario
+from harness.scenario import Scenario
 from harness.targets import get_target
-from harness.verdict import ExitCode, exit_code
+from harness.verdict import exit_code
 
 FLUSH_PERIOD_S = 0.1
 LEAD_S = 0.3  # between "go" and load second 0: every load process has read the start file by then
@@ -49,10 +49,10 @@ async def run_scenario(path: Path, options: RunOptions, progress: Progress) -> R
 
     Whatever was started is gone when this returns or raises, also when it is cancelled.
     """
-    scenario = options.apply(load_scenario(path))
+    scenario = load_with_options(path, options)
     plan = make_plan(scenario, options.seed)
     if scenario.needs_links and find_toxiproxy() is None:
-        return RunResult(None, None, NO_TOXIPROXY, ExitCode.MISSING_PART)
+        return RunResult.skip(NO_TOXIPROXY)
     run = RunFolder.create(_folder(options.reports, scenario.name))
     run.plan.write_bytes(plan.to_json())
     progress.note(f"plan: seed {plan.seed}, {len(plan.timetable)} timed steps, {run.plan}")

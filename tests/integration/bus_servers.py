@@ -7,7 +7,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -167,3 +168,15 @@ def topology_of(url_or_settings: str | Settings) -> Topology:
     topology = topology_from(settings)
     assert topology
     return topology
+
+
+@asynccontextmanager
+async def serving(folder: Path) -> AsyncIterator[Server]:
+    """Give a standalone server that answers; it is gone afterwards."""
+    server = Server(folder, "redis")
+    server.start()
+    await server.ready()
+    try:
+        yield server
+    finally:
+        server.kill()

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from bus_servers import SentinelSet, Server, topology_of, until
+from bus_servers import SentinelSet, Server, serving, topology_of, until
 
 from runtime.redis.client import RedisClient
 from runtime.redis.errors import BreakerOpen, RedisUnavailable
@@ -20,11 +20,8 @@ from runtime.settings import load_settings
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
     """Give a standalone server."""
-    server = Server(tmp_path, "redis")
-    server.start()
-    await server.ready()
-    yield server
-    server.kill()
+    async with serving(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
 import pytest
-from bus_servers import SentinelSet, Server, topology_of, until
+from bus_servers import SentinelSet, Server, serving, topology_of, until
 
 from runtime.redis.eventlog import EventLog
 from runtime.redis.keys import Keys
@@ -93,11 +93,8 @@ class Workers:
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
     """Give a standalone server."""
-    server = Server(tmp_path, "redis")
-    server.start()
-    await server.ready()
-    yield server
-    server.kill()
+    async with serving(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture

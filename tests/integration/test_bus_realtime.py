@@ -12,7 +12,7 @@ import orjson
 import pytest
 import socketio
 import uvicorn
-from bus_servers import HOST, Server, free_port, topology_of, until
+from bus_servers import HOST, Server, free_port, serving, topology_of, until
 
 from runtime.realtime import server as server_module
 from runtime.realtime.server import SocketServer, create_manager, create_socket_server
@@ -106,11 +106,8 @@ class Worker:
 @pytest.fixture
 async def redis(tmp_path: Path) -> AsyncIterator[Server]:
     """Give a server."""
-    server = Server(tmp_path, "redis")
-    server.start()
-    await server.ready()
-    yield server
-    server.kill()
+    async with serving(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture

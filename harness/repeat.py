@@ -17,6 +17,7 @@ import orjson
 import psutil
 
 from harness.clock import monotonic
+from harness.errors import UserError
 from harness.options import RunOptions, RunResult
 from harness.progress import Progress
 from harness.run import run_scenario
@@ -57,8 +58,7 @@ async def repeat(paths: list[Path], times: int, options: RunOptions, progress: P
     for _ in range(times):
         for path in _missing(paths, times, record):
             line = await _once(path, len(read_lines(record)) + 1, options, progress)
-            with record.open("ab") as file:
-                file.write(orjson.dumps(line) + b"\n")
+            _append(record, line)
             count = in_a_row(read_lines(record))[path.stem]
             progress.note(_sentence(line, count, times))
     return not _missing(paths, times, record)
@@ -70,19 +70,42 @@ def _missing(paths: list[Path], times: int, record: Path) -> list[Path]:
 
 
 async def _once(path: Path, seed: int, options: RunOptions, progress: Progress) -> Line:
-    started = monotonic()
-    result = await run_scenario(path, replace(options, seed=seed), progress)
+    """Run once; a target that does not even start counts as a run that did not pass."""
+    started, line = monotonic(), _blank(path, seed)
+    try:
+        result = await run_scenario(path, replace(options, seed=seed), progress)
+    except UserError as error:
+        progress.note(str(error))
+        line.update(verdict="not started", exit_code=int(ExitCode.USER_ERROR))
+    else:
+        line.update(_outcome(result))
+    return {**line, "seconds": round(monotonic() - started, 1)}
+
+
+def _blank(path: Path, seed: int) -> Line:
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return {
         "scenario": path.stem,
         "commit": _commit(),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "date": date,
         "seed": seed,
+        "red": [],
+        "left_running": [],
+    }
+
+
+def _outcome(result: RunResult) -> Line:
+    return {
         "verdict": str(result.judgement.verdict) if result.judgement else "skipped",
         "exit_code": int(result.exit_code),
-        "seconds": round(monotonic() - started, 1),
         "red": _not_passed(result),
         "left_running": left_running(result),
     }
+
+
+def _append(record: Path, line: Line) -> None:
+    with record.open("ab") as file:
+        file.write(orjson.dumps(line) + b"\n")
 
 
 def _not_passed(result: RunResult) -> list[str]:
@@ -115,10 +138,15 @@ def _in_use(facts: Path) -> list[str]:
 
 
 def _commit() -> str:
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "unknown"
+    """Return the commit; what lies in reports/ (this record, runs) does not make it dirty."""
+    commit = _git("describe", "--always")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!reports")
+    return (commit or "unknown") + ("-dirty" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 def _sentence(line: Line, count: int, times: int) -> str:

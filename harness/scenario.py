@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from harness.errors import UserError
+from harness.fault_specs import FAULT_SPECS, Fault, Model
 from harness.verdict import Verdict
 from harness.vocabulary import check_names
 
 TopologyName = Literal["standalone", "sentinel", "cluster"]
-
-
-class Model(BaseModel):
-    """Base of every part of a scenario: frozen, and unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Redis(Model):
@@ -28,7 +23,7 @@ class Redis(Model):
     persistence: Literal["none", "aof"] = "none"
     down_after_ms: int = Field(1000, ge=100)
     node_timeout_ms: int = Field(1000, ge=100)
-    config: dict[str, str] = {}
+    config: dict[str, str] = Field({})
 
 
 class Chats(Model):
@@ -58,61 +53,6 @@ class Focus(Model):
     after_s: float = 10
 
 
-class _Fault(Model):
-    at: float = Field(ge=0, description="seconds of load time")
-    name: str = ""
-
-    @property
-    def ends(self) -> float:
-        """Return the load time at which the fault is healed."""
-        return self.at + getattr(self, "for_s", 0.0)
-
-
-class Kill(_Fault):
-    """SIGKILL a Redis process; healed by starting it again, its data kept or empty."""
-
-    kind: Literal["kill"]
-    target: str
-    for_s: float = Field(5, gt=0)
-    restart: Literal["kept", "empty"] = "kept"
-
-
-class Pause(_Fault):
-    """SIGSTOP a Redis process; healed by SIGCONT."""
-
-    kind: Literal["pause"]
-    target: str
-    for_s: float = Field(5, gt=0)
-
-
-class Latency(_Fault):
-    """Delay every byte on links, both ways together by about `latency_ms`."""
-
-    kind: Literal["latency"]
-    target: str = "all-nodes"
-    workers: str = "all-workers"
-    latency_ms: int = Field(gt=0)
-    jitter_ms: int = Field(0, ge=0)
-    for_s: float = Field(5, gt=0)
-
-
-class Cut(_Fault):
-    """Cut links. The modes are different faults, see docs/faults.md.
-
-    `reset`: open connections end at once, new ones get RST. `held`: bytes stop both ways and are
-    delivered at the heal. `refused`: open connections close, new ones are refused.
-    """
-
-    kind: Literal["cut"]
-    mode: Literal["reset", "held", "refused"]
-    target: str = "all-nodes"
-    workers: str = "all-workers"
-    for_s: float = Field(5, gt=0)
-
-
-Fault = Annotated[Kill | Pause | Latency | Cut, Field(discriminator="kind")]
-
-
 class Scenario(Model):
     """One scenario file."""
 
@@ -126,9 +66,9 @@ class Scenario(Model):
     duration_s: float = Field(20, gt=0)
     faults: tuple[Fault, ...] = ()
     focus: Focus = Focus()
-    enough: dict[str, float] = {}
+    enough: dict[str, float] = Field({})
     guarantees: tuple[str, ...] = ()  # empty means all
-    bounds: dict[str, float] = {}
+    bounds: dict[str, float] = Field({})
     expected: Verdict = Verdict.PASS
     tags: tuple[str, ...] = ()
 
@@ -205,10 +145,7 @@ def _keys_at(full: tuple[Any, ...]) -> list[str]:
         "load": Load,
         "chats": Chats,
         "focus": Focus,
-        "kill": Kill,
-        "pause": Pause,
-        "latency": Latency,
-        "cut": Cut,
+        **FAULT_SPECS,
     }
     model: type[Model] = Scenario
     for part in full[:-1]:

@@ -13,10 +13,12 @@ from harness.faults.base import Fault, FaultError
 from harness.faults.context import FaultContext, NotInjectedError
 from harness.faults.network import Cut, Latency
 from harness.faults.process import Kill, Pause
+from harness.faults.server import ClientKill, ClientPause, Config, Failover, Flush
 from harness.history.writer import HistoryWriter
 from harness.plan import Plan, PlannedFault
 
-KINDS: dict[str, type[Fault]] = {kind.kind: kind for kind in (Kill, Pause, Latency, Cut)}
+FAMILIES = (Kill, Pause, Latency, Cut, Failover, ClientKill, ClientPause, Config, Flush)
+KINDS: dict[str, type[Fault]] = {kind.kind: kind for kind in FAMILIES}
 HEAL_S = 20.0  # one heal after an interruption; several go on at the same time
 
 

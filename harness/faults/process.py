@@ -39,14 +39,14 @@ class ProcessFault(Fault):
         """Return the nodes it aims at."""
         return [self.deployment.node(name) for name in self.target.nodes]
 
-    async def _settled(self) -> list[str]:
+    async def settled(self) -> list[str]:
         """Wait until every node serves again in a role that the topology agrees with."""
         sentences = await asyncio.gather(*(self._whole(node) for node in self.nodes))
         return list(sentences)
 
     async def _whole(self, node: Node) -> str:
         began = monotonic()
-        await _answering(node)
+        await answering(node)
         if node.kind == "sentinel" or self.deployment.topology == "standalone":
             return f"{node.name} answers PING"
 
@@ -56,7 +56,7 @@ class ProcessFault(Fault):
             return role
 
         label = f"{node.name} has a role that the others agree with"
-        role = await _expect(role_agreed, WHOLE_S, label)
+        role = await expect(role_agreed, WHOLE_S, label)
         return f"{node.name} is a {role} again after {monotonic() - began:.2f} s"
 
 
@@ -111,7 +111,7 @@ class Kill(ProcessFault):
     async def confirm_heal(self) -> str:
         """Prove it by a PONG, and the role under Sentinel and Cluster."""
         how = f"restarted with data {self.spec['restart']}"
-        return f"{how}: " + "; ".join(await self._settled())
+        return f"{how}: " + "; ".join(await self.settled())
 
 
 class Pause(ProcessFault):
@@ -135,11 +135,11 @@ class Pause(ProcessFault):
         """Continue them."""
         for process in self._paused:
             process.signal(signal.SIGCONT)
-        await asyncio.gather(*(_answering(node) for node in self.nodes))
+        await asyncio.gather(*(answering(node) for node in self.nodes))
 
     async def confirm_heal(self) -> str:
         """Prove it by a PONG and, after a failover, by the demotion of the old primary."""
-        return "continued: " + "; ".join(await self._settled())
+        return "continued: " + "; ".join(await self.settled())
 
 
 def _process(node: Node) -> Process:
@@ -155,7 +155,7 @@ async def _proof_of_death(node: Node, process: Process) -> str:
         raise FaultError(f"{node.name} (pid {process.pid}) survived SIGKILL: {error}") from error
     if status != -signal.SIGKILL:
         raise FaultError(f"{node.name} ended with status {status}, not by SIGKILL (-9)")
-    await _expect(lambda: _refuses(node), DEATH_S, f"{node.name} refuses connections")
+    await expect(lambda: _refuses(node), DEATH_S, f"{node.name} refuses connections")
     return f"{node.name} (pid {process.pid}) ended by SIGKILL and refuses connections"
 
 
@@ -169,8 +169,8 @@ async def _refuses(node: Node) -> bool:
 
 
 async def _proof_of_silence(node: Node, process: Process) -> str:
-    await _expect(lambda: _state(process.pid) == "T", STATE_S, f"{node.name} is stopped (state T)")
-    if await _answers_within(node, SILENCE_S):
+    await expect(lambda: _state(process.pid) == "T", STATE_S, f"{node.name} is stopped (state T)")
+    if await answers_within(node, SILENCE_S):
         raise FaultError(f"{node.name} (pid {process.pid}) is stopped and still answers PING")
     return (
         f"{node.name} (pid {process.pid}) is in state T, no PONG within {SILENCE_S * 1000:.0f} ms"
@@ -185,7 +185,7 @@ def _state(pid: int) -> str:
         return ""
 
 
-async def _answers_within(node: Node, seconds: float) -> bool:
+async def answers_within(node: Node, seconds: float) -> bool:
     """Send a raw PING: a stopped server's kernel still accepts the connection, nobody answers."""
     try:
         async with asyncio.timeout(seconds):
@@ -199,9 +199,10 @@ async def _answers_within(node: Node, seconds: float) -> bool:
         return False
 
 
-async def _answering(node: Node) -> None:
-    await _expect(
-        lambda: _answers_within(node, ANSWER_S), ANSWER_S, f"{node.name} answers PING again"
+async def answering(node: Node) -> None:
+    """Wait until a node answers PING; raise FaultError when it does not within 5 s."""
+    await expect(
+        lambda: answers_within(node, ANSWER_S), ANSWER_S, f"{node.name} answers PING again"
     )
 
 
@@ -225,7 +226,7 @@ def _is_member_primary(members: list[Member], node: Node) -> bool:
     return any(member.address == node.address and member.serves for member in members)
 
 
-async def _expect(predicate: Callable[[], Any], deadline: float, label: str) -> Any:
+async def expect(predicate: Callable[[], Any], deadline: float, label: str) -> Any:
     """Wait for something that the fault needs; raise FaultError when it does not come."""
     try:
         return await wait_for(predicate, deadline, label)

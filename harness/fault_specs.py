@@ -1,0 +1,125 @@
+"""What a scenario says about each kind of fault. Data, no logic; `harness/faults/` acts on it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Model(BaseModel):
+    """Base of every part of a scenario: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Fault(Model):
+    at: float = Field(ge=0, description="seconds of load time")
+    name: str = ""
+
+    @property
+    def ends(self) -> float:
+        """Return the load time at which the fault is healed."""
+        return self.at + getattr(self, "for_s", 0.0)
+
+
+class Kill(_Fault):
+    """SIGKILL a Redis process; healed by starting it again, its data kept or empty."""
+
+    kind: Literal["kill"]
+    target: str
+    for_s: float = Field(5, gt=0)
+    restart: Literal["kept", "empty"] = "kept"
+
+
+class Pause(_Fault):
+    """SIGSTOP a Redis process; healed by SIGCONT."""
+
+    kind: Literal["pause"]
+    target: str
+    for_s: float = Field(5, gt=0)
+
+
+class Latency(_Fault):
+    """Delay every byte on links, both ways together by about `latency_ms`."""
+
+    kind: Literal["latency"]
+    target: str = "all-nodes"
+    workers: str = "all-workers"
+    latency_ms: int = Field(gt=0)
+    jitter_ms: int = Field(0, ge=0)
+    for_s: float = Field(5, gt=0)
+
+
+class Cut(_Fault):
+    """Cut links. The modes are different faults, see docs/faults.md.
+
+    `reset`: open connections end at once, new ones get RST. `held`: bytes stop both ways and are
+    delivered at the heal. `refused`: open connections close, new ones are refused.
+    """
+
+    kind: Literal["cut"]
+    mode: Literal["reset", "held", "refused"]
+    target: str = "all-nodes"
+    workers: str = "all-workers"
+    for_s: float = Field(5, gt=0)
+
+
+class Failover(_Fault):
+    """Ask Sentinel or a replica of the Cluster for an orderly failover; nothing to heal."""
+
+    kind: Literal["failover"]
+    target: str
+    for_s: float = Field(5, gt=0)
+
+
+class ClientKill(_Fault):
+    """CLIENT KILL TYPE: the server closes connections of one type; nothing to heal."""
+
+    kind: Literal["client-kill"]
+    target: str
+    type: Literal["normal", "pubsub"] = "normal"
+    for_s: float = Field(5, gt=0)
+
+
+class ClientPause(_Fault):
+    """CLIENT PAUSE: the server stops answering, or only writing, for `for_s`."""
+
+    kind: Literal["client-pause"]
+    target: str
+    mode: Literal["all", "write"] = "all"
+    for_s: float = Field(5, gt=0)
+
+
+class Config(_Fault):
+    """CONFIG SET of server settings; healed by setting the old values again."""
+
+    kind: Literal["config"]
+    target: str
+    settings: dict[str, str] = Field(min_length=1)
+    for_s: float = Field(5, gt=0)
+
+
+class Flush(_Fault):
+    """FLUSHALL: every key is gone, connections stay; nothing to heal."""
+
+    kind: Literal["flush"]
+    target: str
+    for_s: float = Field(5, gt=0)
+
+
+Fault = Annotated[
+    Kill | Pause | Latency | Cut | Failover | ClientKill | ClientPause | Config | Flush,
+    Field(discriminator="kind"),
+]
+FAULT_SPECS: dict[str, type[Model]] = {
+    "kill": Kill,
+    "pause": Pause,
+    "latency": Latency,
+    "cut": Cut,
+    "failover": Failover,
+    "client-kill": ClientKill,
+    "client-pause": ClientPause,
+    "config": Config,
+    "flush": Flush,
+}

@@ -63,6 +63,21 @@ def run(scenarios: tuple[str, ...], plan_only: bool, quiet: bool, **choices: Any
 
 
 @cli.command()
+@click.argument("run", metavar="RUN")
+@click.option("--same-nodes", is_flag=True, help="Hit the recorded nodes, not the roles.")
+@click.option("--quiet", is_flag=True, help="Say only the end.")
+@REPORTS
+def replay(run: str, same_nodes: bool, quiet: bool, reports: Path) -> int:
+    """Run the plan of a saved run again.
+
+    RUN is a folder, a name among the reports, or `latest`.
+    """
+    from harness import commands
+
+    return commands.replay(run, reports, same_nodes, quiet)
+
+
+@cli.command()
 @click.argument("scenarios", nargs=-1, metavar="[SCENARIO…]")
 @click.option("--times", type=click.IntRange(min=1), default=10, show_default=True)
 @click.option("--keep-data", is_flag=True, help="Keep Redis and database files.")

@@ -22,7 +22,11 @@ from harness.options import (
 from harness.verdict import ExitCode, worst_exit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from rich.console import Console
+
+    from harness.progress import Progress
 
 
 def options(seed: int | None = None, pairs: tuple[str, ...] = (), **choices: Any) -> RunOptions:
@@ -61,14 +65,43 @@ def run_scenarios(names: tuple[str, ...], chosen: RunOptions, quiet: bool = Fals
 
 
 def _run_one(path: Path, name: str, chosen: RunOptions, quiet: bool) -> RunResult:
-    from harness.progress import Progress, Silent
     from harness.run import run_scenario
+
+    return _shown(name, quiet, lambda progress: run_scenario(path, chosen, progress))
+
+
+def _shown(
+    name: str, quiet: bool, work: Callable[[Progress], Coroutine[Any, Any, RunResult]]
+) -> RunResult:
+    """Run something with its progress shown; a missing part makes it skipped."""
+    from harness.progress import Progress, Silent
 
     try:
         with Silent() if quiet else Progress(name) as progress:
-            return asyncio.run(run_scenario(path, chosen, progress))
+            return asyncio.run(work(progress))
     except MissingPart as error:
         return RunResult.skip(str(error))
+
+
+def replay(name: str, reports: Path, same_nodes: bool, quiet: bool) -> int:
+    """Run the plan of a saved run again; return its exit code."""
+    from harness.replay import recorded_aims, saved_plan, saved_scenario, saved_target_command
+    from harness.run import run_plan
+
+    run = find_run(name, reports)
+    plan = saved_plan(run)
+    chosen = RunOptions(
+        seed=plan.seed,
+        reports=reports,
+        target_command=saved_target_command(run),
+        replay_of=run.root.name,
+        aims=recorded_aims(run, plan) if same_nodes else {},
+    )
+    scenario = saved_scenario(run, plan)
+    _end_on_sigterm()
+    result = _shown(scenario.name, quiet, lambda p: run_plan(scenario, plan, chosen, p))
+    _print_result(_console(), scenario.name, result)
+    return result.exit_code
 
 
 def _print_result(console: Console, name: str, result: RunResult) -> None:

@@ -15,6 +15,7 @@ from harness.verdict import ExitCode
 if TYPE_CHECKING:
     from harness.checks.judge import Judgement
     from harness.deploy.folder import RunFolder
+    from harness.faults.base import Aim
     from harness.scenario import Scenario
 
 SEEDS = 1_000_000  # short enough to read aloud, long enough not to repeat
@@ -37,6 +38,8 @@ class RunOptions:
     keep_data: bool = False
     subnet: str | None = None  # 127.x.y to lease, else any free one
     overrides: dict[str, Any] = field(default_factory=dict)
+    replay_of: str | None = None  # the saved run whose plan this is
+    aims: dict[str, Aim] = field(default_factory=dict)  # of a replay at the same nodes
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -56,6 +59,10 @@ class RunOptions:
         """Return the command that runs `scenario` again with the same choices."""
         import shlex
 
+        if self.replay_of:
+            return shlex.join(
+                ["harness", "replay", self.replay_of, *(["--same-nodes"] if self.aims else [])]
+            )
         words = ["harness", "run", scenario, "--seed", str(self.seed)]
         for key, value in self.changes.items():
             text = yaml.safe_dump(value, default_flow_style=True, width=10_000)

@@ -50,7 +50,13 @@ async def run_scenario(path: Path, options: RunOptions, progress: Progress) -> R
     Whatever was started is gone when this returns or raises, also when it is cancelled.
     """
     scenario = load_with_options(path, options)
-    plan = make_plan(scenario, options.seed)
+    return await run_plan(scenario, make_plan(scenario, options.seed), options, progress)
+
+
+async def run_plan(
+    scenario: Scenario, plan: Plan, options: RunOptions, progress: Progress
+) -> RunResult:
+    """Run a plan that was made before, by this call's caller or by a saved run."""
     if scenario.needs_links and find_toxiproxy() is None:
         return RunResult.skip(NO_TOXIPROXY)
     run = RunFolder.create(_folder(options.reports, scenario.name))
@@ -134,6 +140,7 @@ class Conductor:
         await prepare(deployment, self.plan, self.run, self.clock)
         await load.ready(LOAD_READY_S)
         context = FaultContext(guardian, self.links, self.scenario.redis, self.run, self.clock)
+        context.aims = self.options.aims
         probes = Probes(deployment, self.plan, self.run, self.clock, self.writer, context)
         await probes.start()
         try:

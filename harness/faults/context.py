@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.clock import RunClock
 from harness.deploy.folder import RunFolder
-from harness.faults.base import FaultError
+from harness.faults.base import Aim, FaultError
 from harness.scenario import Redis
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ class FaultContext:
 
     `links` is None when workers dial Redis directly. `seed` is the plan's; the injector sets it.
     `notes` gathers remarks of faults; the injector writes them to the history.
-    `busy_links` names the links that carry a fault.
+    `busy_links` names the links that carry a fault. `aims` holds the targets of a replay by fault
+    id; a fault without one resolves its role.
     """
 
     guardian: Guardian
@@ -37,6 +38,7 @@ class FaultContext:
     seed: int = 0
     notes: list[str] = field(default_factory=list)
     busy_links: set[str] = field(default_factory=set)
+    aims: dict[str, Aim] = field(default_factory=dict)
     _expected: set[tuple[str, int]] = field(default_factory=set)
 
     def expect_exit(self, process: Process) -> None:

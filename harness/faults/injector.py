@@ -88,7 +88,7 @@ class Injector:
     async def _inject(self, fault: Fault) -> None:
         if reason := fault.available():
             raise FaultError(reason)
-        fault.target = await fault.aim()
+        fault.target = self._context.aims.get(fault.planned.id) or await fault.aim()
         self._injected[fault.planned.id] = fault
         began = self._clock.now()
         try:

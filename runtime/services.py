@@ -15,7 +15,6 @@ from runtime.completions import Completion, Request
 from runtime.database import RUNNING, Database, DatabaseUnavailable, TaskRow
 from runtime.passwords import Passwords
 from runtime.provider import Provider
-from runtime.rate_limit import RateLimit
 from runtime.realtime.server import SocketServer, create_manager, create_socket_server
 from runtime.realtime.session_pool import SessionPool
 from runtime.redis.client import RedisClient
@@ -27,6 +26,7 @@ from runtime.redis.topology import Topology
 from runtime.revocations import ACTION, RevocationNotices
 from runtime.sessions import MemoryStore, RedisStore, Sessions
 from runtime.settings import Settings
+from runtime.sign_in_limit import SignInLimit
 from runtime.supervision import Loop, Supervisor
 from runtime.task_records import TaskRecords
 from runtime.task_stops import StopIntents
@@ -35,7 +35,6 @@ from runtime.tokens import Identity, Tokens
 
 log = logging.getLogger(__name__)
 
-SIGN_INS, SIGN_IN_WINDOW_S = 15, 180
 CHAT_OWNERS = 20_000
 DRAIN_S = 2.0
 FORGET_EVERY_S = 3600.0
@@ -75,7 +74,7 @@ class Services:
         topology = topology_from(settings)
         self.redis = RedisParts(topology, settings, self.keys) if topology else None
         client = self.redis.client if self.redis else None
-        self.sign_in_limit = RateLimit(client, self.keys, SIGN_INS, SIGN_IN_WINDOW_S)
+        self.sign_in_limit = SignInLimit(client, self.keys, settings)
         self.sessions = Sessions(self._session_store())
         self.notices = RevocationNotices(client, self.keys, self._close_sockets)
         self.tokens = Tokens(
@@ -123,8 +122,9 @@ class Services:
         self.supervisor.run("stop intents", redis.intents.reconcile_forever)
         self.supervisor.run("unconfirmed stops", redis.intents.pursue)
         self.supervisor.run("stop confirmations", redis.intents.answer_forever)
+        self.supervisor.run("rate limits", self.sign_in_limit.merge_forever)
         redis.subscriber = Subscriber(
-            redis.topology, self.keys.task_commands, self._on_command, redis.intents.look_now
+            redis.topology, self.keys.task_commands, self._on_command, self._on_subscribed
         )
         redis.subscriber.start()
 
@@ -214,6 +214,12 @@ class Services:
             await asyncio.sleep(1.0)
         return None
 
+    def _on_subscribed(self) -> None:
+        """Look for what was missed, and repair what Redis may have lost meanwhile."""
+        if self.redis is not None:
+            self.redis.intents.look_now()
+        self.sign_in_limit.reassert()
+
     async def _on_command(self, payload: bytes) -> None:
         message = orjson.loads(payload)
         if message.get("action") == ACTION:
@@ -246,6 +252,7 @@ def status_of(services: Services) -> dict[str, Any]:
         "loops": {name: loop.status for name, loop in services.supervisor.loops.items()},
         "tasks": len(services.tasks.running),
         "sockets": services.realtime.manager.status(),
+        "rate_limits": services.sign_in_limit.status(),
     }
     if (redis := services.redis) is not None:
         age = round(time.monotonic() - redis.client.last_success, 3)

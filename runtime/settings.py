@@ -156,6 +156,12 @@ class Settings(BaseSettings):
     webui_secret_key: str = Field(
         "", validation_alias=_names("webui_secret_key", "webui_jwt_secret_key")
     )
+    signin_rate_limit: int = Field(15, ge=1, description="attempts per account and address")
+    signin_rate_limit_address: int = Field(
+        0, ge=0, description="attempts per address, whatever the account; 0: no such limit"
+    )
+    signin_rate_limit_window: int = Field(180, ge=1, le=86_400, description="seconds")
+    signin_rate_limit_bucket: int = Field(60, ge=1, le=86_400, description="seconds")
     argon2_time_cost: int = Field(3, ge=1)
     argon2_memory_kib: int = Field(65536, ge=64)
 

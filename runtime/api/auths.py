@@ -42,8 +42,12 @@ async def sign_in(request: Request) -> Response:
     password = text_field(body, "password")
     here = services(request)
     address = request.client.host if request.client else ""
-    if not await here.sign_in_limit.admits(f"{email}|{address}"):
-        raise HTTPException(429, "Too many attempts. Please try again later.")
+    if wait_s := await here.sign_in_limit.take(email, address):
+        raise HTTPException(
+            429,
+            f"Too many attempts. Please try again in {wait_s} s.",
+            headers={"Retry-After": str(wait_s)},
+        )
     user = await here.database.user_by_email(email)
     fits = await here.passwords.verify(user.password_hash if user else None, password)
     if user is None or not fits:

@@ -60,8 +60,8 @@ class Keys:
         return f"{self.prefix}:auth:notices"
 
     def rate_limit(self, key: str, bucket: int) -> str:
-        """Counter of one bucket of a rate limit."""
-        return f"{self.prefix}:ratelimit:{key.lower()}:{bucket}"
+        """Hash worker → attempts of one bucket; the tag keeps a key's buckets in one slot."""
+        return f"{self.prefix}:ratelimit:{{{key}}}:{bucket}"
 
     @property
     def tasks(self) -> str:

@@ -182,7 +182,7 @@ def _redis_keys() -> Iterator[str]:
     yield from (keys.task_commands, keys.task_stops)
     yield from (keys.events_origin("ID"), keys.instance("ID"), keys.session("ID"))
     yield from (keys.task("ID"), keys.tasks_item("ID"), keys.token_revoked("JTI"))
-    yield keys.rate_limit("key", 7).replace(":key:7", ":KEY:BUCKET")
+    yield keys.rate_limit("key", 7).replace("{key}:7", "{KEY}:BUCKET")
 
 
 def test_readme_lists_every_scenario_and_family() -> None:

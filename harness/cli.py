@@ -63,6 +63,23 @@ def run(scenarios: tuple[str, ...], plan_only: bool, quiet: bool, **choices: Any
 
 
 @cli.command()
+@click.option("--tags", default="", metavar="TAG,…", help="Only scenarios with one of these tags.")
+@click.option("--budget", metavar="DURATION", help="Begin none that would end later, as in 10m.")
+@click.option("--shard", default="1/1", metavar="I/N", help="Part I of N of the scenarios.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of every plan; else a fresh one.")
+@click.option("--target-command", metavar="CMD", help="Starts a worker instead of the runtime.")
+@REPORTS
+def ci(tags: str, budget: str | None, shard: str, **choices: Any) -> int:
+    """Run all scenarios as one job, with one JUnit file and one summary.
+
+    A red scenario is run once more; when it is not red again it is flaky, never green.
+    """
+    from harness import commands
+
+    return commands.ci(tags, budget, shard, commands.options(**choices))
+
+
+@cli.command()
 @click.argument("run", metavar="RUN")
 @click.option("--same-nodes", is_flag=True, help="Hit the recorded nodes, not the roles.")
 @click.option("--quiet", is_flag=True, help="Say only the end.")

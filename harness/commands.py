@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from harness.ci.select import Chosen
     from harness.progress import Progress
 
 
@@ -81,6 +83,42 @@ def _shown(
             return asyncio.run(work(progress))
     except MissingPart as error:
         return RunResult.skip(str(error))
+
+
+def ci(tags: str, budget: str | None, shard: str, chosen: RunOptions) -> int:
+    """Run the selected scenarios as one job; return the job's exit code."""
+    import time
+
+    from harness.ci.job import code_of_job, perform
+    from harness.ci.report import write_job
+    from harness.ci.select import Chosen, parse_budget, parse_shard, select
+
+    everything = [Chosen(p, load_with_options(p, chosen)) for p in scenario_files().values()]
+    wanted = [tag.strip() for tag in tags.split(",") if tag.strip()]
+    selected = select(everything, wanted, parse_shard(shard))
+    seconds = parse_budget(budget) if budget else None
+    folder = chosen.reports / f"ci-{time.strftime('%Y-%m-%dT%H-%M-%S')}"
+    _end_on_sigterm()
+    entries, console = [], _console()
+    run = partial(_run_chosen, chosen=chosen)
+    for entry in perform(selected, run, time.monotonic, seconds):
+        entries.append(entry)
+        write_job(folder, entries)  # so that an interrupted job has one, too
+        name = entry.chosen.scenario.name
+        console.print(f"{entry.status:8} {name}  {entry.skipped}", markup=False, soft_wrap=True)
+    if not entries:
+        raise UserError(f"--shard {shard}: no scenario is in it; there are {len(everything)}")
+    console.print(f"{folder / 'summary.md'}", markup=False, soft_wrap=True)
+    return code_of_job(entries)
+
+
+def _run_chosen(one: Chosen, chosen: RunOptions) -> RunResult:
+    """Run one scenario of a job; one that does not start is red, and the others still run."""
+    try:
+        return _run_one(one.path, one.scenario.name, chosen, quiet=False)
+    except UserError as error:
+        click.echo(f"harness: {one.scenario.name}: {error}", err=True)
+        return RunResult(None, None, None, ExitCode.NOT_AS_EXPECTED)
 
 
 def replay(name: str, reports: Path, same_nodes: bool, quiet: bool) -> int:

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 def write_reports(run: RunFolder, judgement: Judgement) -> Path:
-    """Write summary.json, junit.xml, summary.md and report.html; return the path of the last.
+    """Write summary.json, junit.xml, summary.md, report.html and timeline.svg; return the page's.
 
     The small files come first: a history that cannot be drawn still leaves a verdict.
     """
-    from harness.report import html, junit, markdown, saved, summary
+    from harness.report import chart, html, junit, markdown, saved, summary
 
     about = saved.SavedRun.read(run)
     _write(run.root / "summary.json", summary.to_json(about, judgement))
@@ -25,6 +25,7 @@ def write_reports(run: RunFolder, judgement: Judgement) -> Path:
     series = saved.fold(run, judgement)
     report = run.root / "report.html"
     _write(report, html.render(about, judgement, series).encode())
+    _write(run.root / "timeline.svg", chart.picture_alone(series, judgement).encode())
     return report
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 TOP = 64.0
 GAP = 26.0
 STRIP = 22.0
+SVG = "http://www.w3.org/2000/svg"
 
 
 def anchor(name: str, place: int) -> str:
@@ -52,6 +54,14 @@ def timeline(series: Series, judgement: Judgement) -> tuple[str, str]:
         id="timeline",
     )
     return picture, _data(axis, stack)
+
+
+def picture_alone(series: Series, judgement: Judgement) -> str:
+    """Return the timeline as an SVG document of its own, with its colours."""
+    css = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
+    svg, _ = timeline(series, judgement)
+    style = f"<style>{css}\nsvg {{ background: var(--card); }}</style>"
+    return svg.replace("<svg", f'<svg xmlns="{SVG}"', 1).replace(">", f">{style}", 1)
 
 
 def _lanes(axis: Axis, series: Series, judgement: Judgement) -> list[Lane]:

@@ -19,7 +19,7 @@ def to_markdown(saved: SavedRun, judgement: Judgement) -> str:
     lines = [
         f"## {ICONS[judgement.verdict]} {saved.name}: {judgement.verdict}",
         "",
-        f"{_cell(headline(judgement))} Expected {judgement.expected}: {outcome(judgement)}.",
+        f"{cell(headline(judgement))} Expected {judgement.expected}: {outcome(judgement)}.",
         "",
         "| | guarantee | measured | bound |",
         "|---|---|---|---|",
@@ -33,13 +33,13 @@ def to_markdown(saved: SavedRun, judgement: Judgement) -> str:
 
 def _row(finding: Finding) -> str:
     said = status(finding)
-    reason = f"<br>**{_cell(finding.reason)}**" if finding.reason else ""
-    words = f"{_cell(finding.sentence)}{reason}"
-    measured = _cell(quantities(finding, MOST_QUANTITIES))
-    return f"| {ICONS[said]} {said} | {words} | {measured} | {_cell(finding.bound)} |"
+    reason = f"<br>**{cell(finding.reason)}**" if finding.reason else ""
+    words = f"{cell(finding.sentence)}{reason}"
+    measured = cell(quantities(finding, MOST_QUANTITIES))
+    return f"| {ICONS[said]} {said} | {words} | {measured} | {cell(finding.bound)} |"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Return text that cannot break out of a table cell."""
     safe = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
     return " ".join(safe.split())

@@ -1,0 +1,1 @@
+"""The CI job: selected scenarios within a budget, one verdict for all of them."""

@@ -52,7 +52,10 @@ messages = sa.Table(
     sa.Column("task_id", sa.String(36), nullable=False, unique=True),
     sa.Column("user_id", sa.String(36), nullable=False),
     sa.Column("content", sa.Text, nullable=False, default=""),
-    sa.Column("state", sa.String(16), nullable=False),  # running, done, cancelled or error
+    # running, done, cancelled, error or interrupted (its worker died)
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("owner", sa.String(255), nullable=False, server_default=""),  # a worker process
+    sa.Column("sequence", sa.Integer, nullable=False, server_default="0"),  # pieces in `content`
     sa.Column("created_at", sa.Float, nullable=False),
 )
 revoked_tokens = sa.Table(
@@ -63,8 +66,6 @@ revoked_tokens = sa.Table(
     sa.Column("expires_at", sa.BigInteger, nullable=True, index=True),
 )
 
-RUNNING = "running"
-
 
 class DatabaseUnavailable(Exception):
     """The database did not answer; nothing is known about what was asked."""
@@ -72,10 +73,6 @@ class DatabaseUnavailable(Exception):
 
 class EmailTaken(Exception):
     """An account with this e-mail address exists."""
-
-
-class MessageTaken(Exception):
-    """A task for this message is still running."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +87,13 @@ class User:
 
 
 @dataclass(frozen=True)
-class TaskRow:
-    """The task that produces one message. `state` is running, done, cancelled or error."""
+class Chat:
+    """One chat, without its messages."""
 
-    task_id: str
-    chat_id: str
+    id: str
     user_id: str
-    state: str
+    title: str
+    created_at: float
 
 
 def driver_url(url: str) -> str:
@@ -126,8 +123,9 @@ class Database:
         def create(connection: sa.Connection) -> None:
             _lock_schema(connection)
             metadata.create_all(connection)
+            _add_missing_columns(connection)
 
-        await self._write(create)
+        await self.write(create)
 
     async def close(self) -> None:
         """Close every connection; what is being written is finished first."""
@@ -137,7 +135,7 @@ class Database:
 
     async def ping(self) -> None:
         """Return when the database answers."""
-        await self._read(lambda connection: connection.execute(_PING).first())
+        await self.read(lambda connection: connection.execute(_PING).first())
 
     # accounts
 
@@ -155,7 +153,7 @@ class Database:
             return added
 
         try:
-            return await self._write(add)
+            return await self.write(add)
         except IntegrityError:
             raise EmailTaken(user.email) from None
 
@@ -168,7 +166,7 @@ class Database:
         return await self._user(_USER_NOT_REVOKED, {"id": user_id, "jti": jti})
 
     async def _user(self, query: Any, values: dict[str, Any]) -> User | None:
-        row = await self._first(query, values)
+        row = await self.first(query, values)
         return User(*tuple(row)) if row else None
 
     # revoked tokens
@@ -177,65 +175,41 @@ class Database:
         """Store that a token is revoked; repeating it changes nothing."""
         row = {"jti": jti, "user_id": user_id, "expires_at": expires_at}
         with contextlib.suppress(IntegrityError):  # already revoked
-            await self._write(lambda c: c.execute(revoked_tokens.insert().values(row)))
+            await self.write(lambda c: c.execute(revoked_tokens.insert().values(row)))
 
     async def forget_expired_revocations(self) -> None:
         """Delete the records of tokens that have expired anyway."""
         old = revoked_tokens.c.expires_at < int(time.time()) - 60
-        await self._write(lambda c: c.execute(revoked_tokens.delete().where(old)))
+        await self.write(lambda c: c.execute(revoked_tokens.delete().where(old)))
 
-    # chats and the tasks that write their messages
+    # chats
 
     async def add_chat(self, chat_id: str, user_id: str, title: str) -> None:
         """Store a new chat."""
-        await self._write(lambda c: c.execute(_chat_insert(chat_id, user_id, title)))
+        await self.write(lambda c: c.execute(chat_insert(chat_id, user_id, title)))
+
+    async def chat(self, chat_id: str) -> Chat | None:
+        """Return a chat, or None when there is no such chat."""
+        row = await self.first(_CHAT, {"id": chat_id})
+        return Chat(*tuple(row)) if row else None
 
     async def chat_owner(self, chat_id: str) -> str | None:
         """Return the id of the chat's owner, or None when there is no such chat."""
-        row = await self._first(_CHAT_OWNER, {"id": chat_id})
+        row = await self.first(_CHAT_OWNER, {"id": chat_id})
         return str(row[0]) if row else None
-
-    async def begin_message(self, row: TaskRow, message_id: str, *, new_chat: str | None) -> None:
-        """Store a message whose task begins; `new_chat` is the title of a chat to make with it."""
-
-        def begin(connection: sa.Connection) -> None:
-            if new_chat is not None:
-                connection.execute(_chat_insert(row.chat_id, row.user_id, new_chat))
-            else:
-                # asked for again: the new answer takes the place of the old one
-                connection.execute(_DROP_ENDED, {"chat": row.chat_id, "message": message_id})
-            values = {**row.__dict__, "id": message_id, "content": "", "created_at": time.time()}
-            try:
-                connection.execute(messages.insert().values(values))
-            except IntegrityError:
-                raise MessageTaken(message_id) from None
-
-        await self._write(begin)
-
-    async def end_message(self, task_id: str, content: str, state: str) -> None:
-        """Store what a task produced and how it ended."""
-        values = {"task": task_id, "text": content, "how": state}
-        await self._write(lambda connection: connection.execute(_END, values))
-
-    async def task(self, task_id: str) -> TaskRow | None:
-        """Return what is known about a task."""
-        row = await self._first(_TASK, {"task": task_id})
-        return TaskRow(*tuple(row)) if row else None
-
-    async def running_tasks(self, chat_id: str) -> list[str]:
-        """Return the ids of a chat's tasks whose end was not stored yet."""
-        rows = await self._read(lambda c: c.execute(_RUNNING_TASKS, {"chat": chat_id}).all())
-        return [str(row[0]) for row in rows]
 
     # transactions
 
-    async def _first(self, query: Any, values: dict[str, Any]) -> sa.Row[Any] | None:
-        return await self._read(lambda connection: connection.execute(query, values).first())
+    async def first(self, query: Any, values: dict[str, Any]) -> sa.Row[Any] | None:
+        """Return the first row of a query."""
+        return await self.read(lambda connection: connection.execute(query, values).first())
 
-    async def _read(self, work: Callable[[sa.Connection], T]) -> T:
+    async def read(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work` in a thread, in a transaction that reads; raise DatabaseUnavailable."""
         return await self._within(self._readers, work, writes=False)
 
-    async def _write(self, work: Callable[[sa.Connection], T]) -> T:
+    async def write(self, work: Callable[[sa.Connection], T]) -> T:
+        """Do the same in a transaction that writes; also raise IntegrityError."""
         return await self._within(self._writer, work, writes=True)
 
     async def _within(
@@ -263,28 +237,27 @@ _USER_NOT_REVOKED = sa.select(*_USER_COLUMNS).where(
     users.c.id == sa.bindparam("id"),
     ~sa.exists().where(revoked_tokens.c.jti == sa.bindparam("jti")),
 )
+_CHAT = sa.select(chats.c.id, chats.c.user_id, chats.c.title, chats.c.created_at).where(
+    chats.c.id == sa.bindparam("id")
+)
 _CHAT_OWNER = sa.select(chats.c.user_id).where(chats.c.id == sa.bindparam("id"))
-_TASK = sa.select(
-    messages.c.task_id, messages.c.chat_id, messages.c.user_id, messages.c.state
-).where(messages.c.task_id == sa.bindparam("task"))
-_RUNNING_TASKS = sa.select(messages.c.task_id).where(
-    messages.c.chat_id == sa.bindparam("chat"), messages.c.state == RUNNING
-)
-_END = (
-    messages.update()
-    .where(messages.c.task_id == sa.bindparam("task"))
-    .values(content=sa.bindparam("text"), state=sa.bindparam("how"))
-)
-_DROP_ENDED = messages.delete().where(
-    messages.c.chat_id == sa.bindparam("chat"),
-    messages.c.id == sa.bindparam("message"),
-    messages.c.state != RUNNING,
-)
 
 
-def _chat_insert(chat_id: str, user_id: str, title: str) -> Any:
+def chat_insert(chat_id: str, user_id: str, title: str) -> Any:
+    """Return the statement that makes a chat."""
     row = {"id": chat_id, "user_id": user_id, "title": title, "created_at": time.time()}
     return chats.insert().values(row)
+
+
+def _add_missing_columns(connection: sa.Connection) -> None:
+    """Bring tables of an earlier version up to date; `create_all` only makes whole tables."""
+    known = sa.inspect(connection)
+    for table in metadata.sorted_tables:
+        there = {column["name"] for column in known.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there:
+                text = str(sa.schema.CreateColumn(column).compile(dialect=connection.dialect))
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {text}")
 
 
 def _lock_schema(connection: sa.Connection) -> None:

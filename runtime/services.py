@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import logging
 import time
+import uuid
 from collections import OrderedDict
 from typing import Any
 
 import orjson
 
-from runtime.completions import Completion, Request
-from runtime.database import RUNNING, Database, DatabaseUnavailable, TaskRow
+from runtime.completions import Completion, Request, Tools
+from runtime.database import Database, DatabaseUnavailable
 from runtime.passwords import Passwords
 from runtime.provider import Provider
 from runtime.realtime.server import SocketServer, create_manager, create_socket_server
@@ -23,13 +24,16 @@ from runtime.redis.factory import topology_from
 from runtime.redis.keys import Keys
 from runtime.redis.subscriber import Subscriber
 from runtime.redis.topology import Topology
+from runtime.response_streams import ResponseStreams
 from runtime.revocations import ACTION, RevocationNotices
 from runtime.sessions import MemoryStore, RedisStore, Sessions
 from runtime.settings import Settings
 from runtime.sign_in_limit import SignInLimit
 from runtime.supervision import Loop, Supervisor
+from runtime.task_owner import TaskOwner
 from runtime.task_records import TaskRecords
 from runtime.task_stops import StopIntents
+from runtime.task_store import RUNNING, TaskRow, TaskStore
 from runtime.tasks import Draining, Tasks
 from runtime.tokens import Identity, Tokens
 
@@ -45,11 +49,15 @@ FLUSH_WITHIN_S = 1.0
 class RedisParts:
     """What exists only with Redis: one client, one subscription, the shared task records."""
 
-    def __init__(self, topology: Topology, settings: Settings, keys: Keys) -> None:
+    def __init__(
+        self, topology: Topology, settings: Settings, keys: Keys, store: TaskStore
+    ) -> None:
         self.topology = topology
         self.client = RedisClient(topology, settings)
-        self.records = TaskRecords(self.client, keys, settings.instance_id, settings.redis_task_ttl)
-        self.intents = StopIntents(self.client, keys)
+        self.records = TaskRecords(
+            self.client, keys, settings.instance_id, settings.redis_task_ttl, store.states
+        )
+        self.intents = StopIntents(self.client, keys, store.request_stop)
         self.subscriber: Subscriber | None = None
 
     async def close(self) -> None:
@@ -71,8 +79,10 @@ class Services:
         self.database = Database(settings.database)
         self.passwords = Passwords(settings.argon2_time_cost, settings.argon2_memory_kib)
         self.provider = Provider(*_provider_of(settings))
+        self.task_store = TaskStore(self.database, f"{settings.instance_id}.{uuid.uuid4().hex[:8]}")
         topology = topology_from(settings)
-        self.redis = RedisParts(topology, settings, self.keys) if topology else None
+        parts = RedisParts(topology, settings, self.keys, self.task_store) if topology else None
+        self.redis = parts
         client = self.redis.client if self.redis else None
         self.sign_in_limit = SignInLimit(client, self.keys, settings)
         self.sessions = Sessions(self._session_store())
@@ -81,6 +91,16 @@ class Services:
             self.database, settings.webui_secret_key, settings.jwt_expires_in, self.notices.add
         )
         self.tasks = self._make_tasks()
+        self.streams = ResponseStreams(
+            self.task_store, client, self.keys, settings.redis_response_stream_ttl
+        )
+        self.task_owner = TaskOwner(
+            self.task_store,
+            self.tasks,
+            self.streams,
+            self.redis.records if self.redis else None,
+            self.emit_to_user,
+        )
         self._sockets_topology = _separate_topology(settings)
         manager = create_manager(settings, self._sockets_topology or topology, self.keys)
         pool = SessionPool(client, self.keys, settings.instance_id)
@@ -96,8 +116,8 @@ class Services:
 
     def _make_tasks(self) -> Tasks:
         if self.redis is None:
-            return Tasks()
-        tasks = Tasks(self.redis.records, self.redis.intents)
+            return Tasks(self.task_store.request_stop)
+        tasks = Tasks(self.task_store.request_stop, self.redis.records, self.redis.intents)
         self.redis.records.running = lambda: tasks.running
         self.redis.records.is_finished = tasks.is_finished
         self.redis.intents.cancel = tasks.cancel
@@ -108,9 +128,13 @@ class Services:
     async def start(self) -> None:
         """Open everything; does not wait for Redis. Raises when the database cannot be used."""
         await self.database.open()
+        await self.task_owner.start()
         await self.provider.open()
         self.supervisor.run("revocations", self.notices.tell_forever)
         self.supervisor.run("expired tokens", self._forget_expired)
+        self.supervisor.run("task owners", self.task_owner.keep)
+        self.supervisor.run("stops in the database", self.task_owner.take_stops)
+        self.supervisor.run("response streams", self.streams.keep)
         if self.redis is not None:
             self._start_redis(self.redis)
         await self.realtime.start()
@@ -160,11 +184,12 @@ class Services:
         if self.draining:
             raise Draining
         row = TaskRow(request.task_id, request.chat_id, request.user_id, RUNNING)
-        await self.database.begin_message(row, request.message_id, new_chat=new_chat)
+        await self.task_store.begin(row, request.message_id, new_chat=new_chat)
         self._remember_owner(request.chat_id, request.user_id)
-        completion = Completion(
-            request, self.provider, self.emit_to_user, self.database, self.tasks.ended
+        tools = Tools(
+            self.provider, self.task_store, self.streams, self.emit_to_user, self.tasks.ended
         )
+        completion = Completion(request, tools)
         await self.tasks.start(request.task_id, request.chat_id, completion.run)
 
     async def emit_to_user(self, user_id: str, payload: dict[str, Any]) -> None:
@@ -251,6 +276,7 @@ def status_of(services: Services) -> dict[str, Any]:
         "instance": services.settings.instance_id,
         "loops": {name: loop.status for name, loop in services.supervisor.loops.items()},
         "tasks": len(services.tasks.running),
+        "task_owners": services.task_owner.status,
         "sockets": services.realtime.manager.status(),
         "rate_limits": services.sign_in_limit.status(),
     }

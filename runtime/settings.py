@@ -128,7 +128,8 @@ class Settings(BaseSettings):
     redis_socket_keepalive: bool = True
     redis_health_check_interval: OptionalSeconds = None
     redis_max_connections: int = Field(16, ge=2)
-    redis_task_ttl: int = Field(300, ge=5)
+    redis_task_ttl: int = Field(300, ge=0, description="seconds; 0: for ever")
+    redis_response_stream_ttl: int = Field(3600, ge=0, description="seconds; 0: for ever")
 
     enable_websocket_support: bool = True
     websocket_manager: Manager | None = None

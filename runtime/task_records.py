@@ -8,7 +8,9 @@
 
 Writes are level-triggered: the worker knows what should be there and writes until it is. Packets
 that arrive late (a held connection) may bring a record of a finished task back; the reconciling
-round removes it again.
+round removes it again. A record that lost its marker is not trusted: the database decides whether
+its task runs. Only the owner and `TaskOwner` remove records, never a listing: a worker of another
+version may write them differently.
 """
 
 from __future__ import annotations
@@ -16,31 +18,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from runtime.redis.client import RedisClient
 from runtime.redis.errors import RedisUnavailable
 from runtime.redis.keys import Keys
 from runtime.supervision import Loop, wait_until
+from runtime.task_store import RUNNING
 
 PERIOD_S = 1.0
 RETRY_S = 0.2
 BATCH = 200
-NO_EXPIRY_TTL_S = 0
 
 Command = tuple[Any, ...]
+States = Callable[[list[str]], Awaitable[dict[str, str]]]
 
 
 class TaskRecords:
     """Writes this worker's records; reads everybody's.
 
     `running()` returns id → item of what this worker runs; `is_finished(id)` tells whether it
-    ran the task to its end.
+    ran the task to its end. `states(ids)` returns the states that the database knows.
     """
 
-    def __init__(self, redis: RedisClient, keys: Keys, instance: str, ttl_s: int) -> None:
+    def __init__(
+        self, redis: RedisClient, keys: Keys, instance: str, ttl_s: int, states: States
+    ) -> None:
         self._redis = redis
+        self._states = states
         self._keys = keys
         self._instance = instance
         self._ttl = ttl_s
@@ -68,7 +74,11 @@ class TaskRecords:
     def remove(self, task_id: str) -> None:
         """Have a record removed; also when its writing is still under way."""
         self._add.pop(task_id, None)
-        self._remove[task_id] = self._items.pop(task_id, "")
+        self.forget(task_id, self._items.pop(task_id, ""))
+
+    def forget(self, task_id: str, item: str) -> None:
+        """Have the record of an ended task removed, whoever wrote it."""
+        self._remove[task_id] = item
         self._changed.set()
 
     @property
@@ -112,7 +122,7 @@ class TaskRecords:
 
     async def reconcile(self) -> None:
         """Bring back records that Redis lost, remove those of finished tasks, renew the rest."""
-        listed = await self._all()
+        listed = await self.all()
         running = self.running()
         for task_id, item in running.items():
             if task_id not in listed or self._renewal_due():
@@ -128,7 +138,7 @@ class TaskRecords:
 
     async def list_all(self) -> list[str]:
         """Return the ids of all tasks whose owner is alive."""
-        return await self._alive(list(await self._all()))
+        return await self._alive(list(await self.all()))
 
     async def list_item(self, item: str) -> list[str]:
         """Return the ids of an item's tasks whose owner is alive."""
@@ -140,19 +150,20 @@ class TaskRecords:
         names = await self._redis.run(lambda r: r.hmget(self._keys.tasks, ids), idempotent=True)
         return await self._alive([i for i, name in zip(ids, names, strict=True) if name])
 
-    async def _all(self) -> dict[str, str]:
+    async def all(self) -> dict[str, str]:
+        """Return id → item of every record."""
         listed = await self._redis.run(lambda r: r.hgetall(self._keys.tasks), idempotent=True)
         return {_text(task_id): _text(item) for task_id, item in listed.items()}
 
     async def _alive(self, ids: list[str]) -> list[str]:
-        """Drop tasks whose marker expired: their owner is gone."""
+        """Drop tasks without a marker, unless the database knows that they run."""
         if not ids:
             return []
         found = await self._redis.pipeline([("EXISTS", self._keys.task(i)) for i in ids])
-        gone = [i for i, exists in zip(ids, found, strict=True) if not exists]
-        if gone:
-            await self._redis.pipeline([("HDEL", self._keys.tasks, i) for i in gone])
-        return [i for i, exists in zip(ids, found, strict=True) if exists]
+        unmarked = [i for i, exists in zip(ids, found, strict=True) if not exists]
+        states = await self._states(unmarked)
+        dead = {task_id for task_id in unmarked if states.get(task_id) != RUNNING}
+        return [task_id for task_id in ids if task_id not in dead]
 
     def _add_commands(self, task_id: str, item: str) -> list[Command]:
         marker, members = self._keys.task(task_id), self._keys.tasks_item(item)

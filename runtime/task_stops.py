@@ -6,6 +6,9 @@ again. The owner looks at the hash after each (re)subscription and twice a secon
 and confirms in the same field. So a lost message costs at most half a second, and an intent that
 Redis lost is written anew. An intent without an owner ends after a minute.
 
+A stop that its owner did not confirm at once is in the database before it is answered: it
+outlives Redis and the acker, and owners look there too (`TaskOwner`).
+
 A field is `requested|<epoch seconds>`, then `cancelled|…` or `finished|…`.
 """
 
@@ -15,7 +18,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -24,6 +27,7 @@ from runtime.redis.client import RedisClient
 from runtime.redis.errors import RedisUnavailable
 from runtime.redis.keys import Keys
 from runtime.supervision import Loop, wait_until
+from runtime.task_records import Command
 
 log = logging.getLogger(__name__)
 
@@ -35,14 +39,19 @@ WRITE_WITHIN_S = 0.5  # how long an answer waits for the intent to be written
 CONFIRMED_WITHIN_S = 0.05  # how long it waits for the owner
 
 
+KeepStop = Callable[[str], Awaitable[None]]
+
+
 class StopIntents:
     """The acker's and the owner's side of stops.
 
     `cancel(task_id)` stops a task of this worker: cancelled, finished, or None when not ours.
+    `keep(task_id)` puts a stop into the database.
     """
 
-    def __init__(self, redis: RedisClient, keys: Keys) -> None:
+    def __init__(self, redis: RedisClient, keys: Keys, keep: KeepStop) -> None:
         self._redis = redis
+        self._keep = keep
         self._key = keys.task_stops
         self._channel = keys.task_commands
         self._pending: dict[str, tuple[float, asyncio.Event]] = {}
@@ -57,17 +66,20 @@ class StopIntents:
     # the acker
 
     async def request(self, task_id: str) -> str:
-        """Keep the stop until its owner confirms; return the state known by now."""
+        """Keep the stop until its owner confirms; return the state known by now.
+
+        Raises DatabaseUnavailable when neither the owner nor the database took it: then the
+        stop may still happen, but nothing is promised.
+        """
         _, confirmed = self._pending.setdefault(task_id, (time.monotonic(), asyncio.Event()))
+        self._added.set()
         with contextlib.suppress(RedisUnavailable, TimeoutError):  # the loop asks again
             async with asyncio.timeout(WRITE_WITHIN_S):
-                await self._write([task_id])
-                await self._publish([("stop", task_id, {})])
-        self._added.set()
-        if self._redis.available:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CONFIRMED_WITHIN_S):
-                    await confirmed.wait()
+                await self._ask([task_id])
+            async with asyncio.timeout(CONFIRMED_WITHIN_S):
+                await confirmed.wait()
+        if task_id not in self._confirmed:
+            await self._keep(task_id)
         return self._confirmed.get(task_id, REQUESTED)
 
     @property
@@ -99,18 +111,21 @@ class StopIntents:
         if done:
             await self._redis.pipeline([("HDEL", self._key, i) for i in done])
         lost = [i for i in ids if states[i] == "" and i in self._pending]
-        await self._write(lost)
-        await self._publish([("stop", i, {}) for i in lost])  # owners find the others by themselves
+        await self._ask(lost)  # owners find the others by themselves
 
-    async def _write(self, ids: list[str]) -> None:
-        """Write intents; never over a confirmation."""
+    async def _ask(self, ids: list[str]) -> None:
+        """Write intents, never over a confirmation, and publish them: in one round trip.
+
+        On one server the order holds; in a cluster, where the two may be on different nodes, a
+        message that overtakes its intent does no harm.
+        """
         value = _value(REQUESTED)
-        if ids:
-            await self._redis.pipeline([("HSETNX", self._key, i, value) for i in ids])
+        intents = [("HSETNX", self._key, i, value) for i in ids]
+        await self._redis.pipeline([*intents, *self._messages([("stop", i, {}) for i in ids])])
 
-    async def _publish(self, messages: list[tuple[str, str, dict[str, str]]]) -> None:
+    def _messages(self, messages: list[tuple[str, str, dict[str, str]]]) -> list[Command]:
         bodies = [{"action": action, "task_id": i, **more} for action, i, more in messages]
-        await self._redis.pipeline([("PUBLISH", self._channel, orjson.dumps(b)) for b in bodies])
+        return [("PUBLISH", self._channel, orjson.dumps(body)) for body in bodies]
 
     def _settle(self, task_id: str, state: str) -> None:
         entry = self._pending.pop(task_id, None)
@@ -160,8 +175,9 @@ class StopIntents:
         states, self._confirming = self._confirming, {}
         settled, self._settled = self._settled, set()
         fields = [("HSET", self._key, i, _value(state)) for i, state in states.items()]
-        await self._redis.pipeline([*fields, *(("HDEL", self._key, i) for i in settled)])
-        await self._publish([("stopped", i, {"state": state}) for i, state in states.items()])
+        told = self._messages([("stopped", i, {"state": state}) for i, state in states.items()])
+        gone = [("HDEL", self._key, i) for i in settled]
+        await self._redis.pipeline([*fields, *told, *gone])
 
     def look_now(self) -> None:
         """Reconcile at once: messages may have been missed."""

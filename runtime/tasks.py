@@ -15,14 +15,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from runtime.task_records import TaskRecords
-from runtime.task_stops import CANCELLED, FINISHED, REQUESTED, StopIntents
+from runtime.task_stops import CANCELLED, FINISHED, REQUESTED, KeepStop, StopIntents
 
 log = logging.getLogger(__name__)
 
 REMEMBER_FINISHED_S = 900.0  # longer than any late packet or intent lives
 REMEMBERED = 50_000
 CLOSE_WITHIN_S = 2.0
-REGISTERED_WITHIN_S = 0.1  # how long a start waits for its record; the task runs meanwhile
+REGISTERED_WITHIN_S = 0.1  # how long the work waits for its record: it is in the database anyway
 
 
 class Draining(Exception):
@@ -35,20 +35,27 @@ class LocalTask:
 
     id: str
     item: str
-    job: asyncio.Task[None]
     started: float = field(default_factory=time.monotonic)
+    registered: asyncio.Event = field(default_factory=asyncio.Event)
+    begun: bool = False
     stopping: bool = False
+    job: asyncio.Task[None] = field(init=False)
 
 
 class Tasks:
     """The tasks of this worker, and the way to those of the others.
 
-    Without Redis (`records` and `intents` None) there are no others.
+    Without Redis (`records` and `intents` None) the others' are not listed, and learn of stops
+    from the database alone: `keep_stop(task_id)` puts one there.
     """
 
     def __init__(
-        self, records: TaskRecords | None = None, intents: StopIntents | None = None
+        self,
+        keep_stop: KeepStop,
+        records: TaskRecords | None = None,
+        intents: StopIntents | None = None,
     ) -> None:
+        self._keep_stop = keep_stop
         self._records = records
         self._intents = intents
         self._running: dict[str, LocalTask] = {}
@@ -61,24 +68,36 @@ class Tasks:
     async def start(self, task_id: str, item: str, work: Callable[[], Awaitable[None]]) -> None:
         """Run `work` in the background under this id; raise Draining during a shutdown.
 
-        Returns once the task is listed, or after 0.1 s: without Redis it is listed later.
+        The work begins, and this returns, once the task is listed, or after 0.1 s: without Redis
+        it is listed later.
         """
         if self._draining:
             raise Draining
-        job = asyncio.create_task(self._run(task_id, work), name=f"task {task_id}")
-        self._running[task_id] = LocalTask(task_id, item, job)
-        if self._records is not None:
-            await self._records.add(task_id, item, REGISTERED_WITHIN_S)
+        task = self._running[task_id] = LocalTask(task_id, item)
+        task.job = asyncio.create_task(self._run(task, work), name=f"task {task_id}")
+        await task.registered.wait()
 
-    async def _run(self, task_id: str, work: Callable[[], Awaitable[None]]) -> None:
+    async def _run(self, task: LocalTask, work: Callable[[], Awaitable[None]]) -> None:
         try:
+            await self._register(task)
             await work()
         except asyncio.CancelledError:
             pass  # stopped before it could say so itself
         except Exception:  # nobody awaits the task
-            log.exception("task %s failed", task_id)
+            log.exception("task %s failed", task.id)
         finally:
-            self.ended(task_id)
+            self.ended(task.id)
+
+    async def _register(self, task: LocalTask) -> None:
+        """List the task. A stop that came meanwhile reaches `work` at its first wait."""
+        try:
+            if self._records is not None:
+                await self._records.add(task.id, task.item, REGISTERED_WITHIN_S)
+        finally:
+            task.registered.set()
+        task.begun = True
+        if task.stopping:
+            task.job.cancel()
 
     def ended(self, task_id: str) -> None:
         """Forget a task: here first, in Redis as soon as that is possible.
@@ -124,8 +143,8 @@ class Tasks:
             return FINISHED if task_id in self._finished else None
         if not task.stopping:
             task.stopping = True
-            # not at once: a task that is cancelled before its first step runs no clean-up
-            asyncio.get_running_loop().call_soon(task.job.cancel)
+            if task.begun:  # before that the clean-up of `work` would not run
+                task.job.cancel()
         return CANCELLED
 
     # everybody's side
@@ -140,8 +159,14 @@ class Tasks:
         if state is not None:
             return state
         if self._intents is None:
-            return FINISHED
+            await self._keep_stop(task_id)
+            return REQUESTED
         return await self._intents.request(task_id)
+
+    def stop_requested(self, ids: list[str]) -> None:
+        """Stop those of the tasks that are ours."""
+        for task_id in ids:
+            self.cancel(task_id)
 
     async def list_all(self) -> list[str]:
         """Return all running tasks; raise RedisUnavailable when the others' are not known."""

@@ -9,14 +9,16 @@ from fastapi import APIRouter, HTTPException, Request, Response
 
 from runtime.api.support import Who, json_object, reply, services, text_field
 from runtime.completions import Request as CompletionRequest
-from runtime.database import MessageTaken
 from runtime.provider import ProviderError
+from runtime.response_streams import output_of
+from runtime.task_store import RUNNING, MessageRow, MessageTaken, Partial
 from runtime.tasks import Draining
 from runtime.tokens import Identity
 
 router = APIRouter(prefix="/api")
 TITLE = "New Chat"
 LONGEST_ID = 64
+NO_CHAT = "There is no such chat of yours."
 FOR_PROVIDER = ("model", "messages", "temperature", "max_tokens", "top_p", "stop", "seed")
 
 
@@ -38,6 +40,42 @@ async def new_chat(request: Request, who: Who) -> Response:
     chat_id = str(uuid.uuid4())
     await services(request).database.add_chat(chat_id, who.id, title)
     return reply({"id": chat_id, "user_id": who.id, "title": title, "chat": chat or {}})
+
+
+@router.get("/v1/chats/{chat_id}")
+async def chat(request: Request, who: Who, chat_id: str) -> Response:
+    """Return a chat with its messages; those still being written with their text so far."""
+    here = services(request)
+    found = await here.database.chat(chat_id)
+    if found is None or not _may_see(who, found.user_id):
+        raise HTTPException(404, NO_CHAT)
+    rows = await here.task_store.messages_of(chat_id)
+    running = [row.task_id for row in rows if row.state == RUNNING]
+    partials = await here.streams.read(running)
+    history = {
+        "currentId": rows[-1].id if rows else None,
+        "messages": {row.id: _message(row, partials.get(row.task_id)) for row in rows},
+    }
+    content = {"id": chat_id, "title": found.title, "history": history}
+    return reply({**found.__dict__, "chat": content})
+
+
+def _message(row: MessageRow, partial: Partial | None) -> dict[str, Any]:
+    """Return a message; of a running one the longer of the stored and the live text."""
+    text, sequence = row.content, row.sequence
+    if partial is not None and partial.sequence > sequence:
+        text, sequence = partial.text, partial.sequence
+    return {
+        "id": row.id,
+        "role": "assistant",
+        "content": text,
+        "output": output_of(text),
+        "done": row.state != RUNNING,
+        "state": row.state,
+        "task_id": row.task_id,
+        "sequence_number": sequence,
+        "timestamp": int(row.created_at),
+    }
 
 
 @router.post("/chat/completions")
@@ -90,5 +128,9 @@ async def event(request: Request, who: Who, chat_id: str, message_id: str) -> Re
 async def require_chat(request: Request, who: Identity, chat_id: str) -> None:
     """Raise 404 unless the chat is the caller's (or the caller is an admin)."""
     owner = await services(request).chat_owner(chat_id)
-    if owner is None or (owner != who.id and not who.is_admin):
-        raise HTTPException(404, "There is no such chat of yours.")
+    if owner is None or not _may_see(who, owner):
+        raise HTTPException(404, NO_CHAT)
+
+
+def _may_see(who: Identity, owner: str) -> bool:
+    return owner == who.id or who.is_admin

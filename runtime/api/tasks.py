@@ -8,9 +8,9 @@ from fastapi import APIRouter, HTTPException, Request, Response
 
 from runtime.api.chats import require_chat
 from runtime.api.support import Admin, Who, reply, services
-from runtime.database import RUNNING, TaskRow
 from runtime.redis.errors import RedisUnavailable
 from runtime.task_stops import CANCELLED, FINISHED, NOT_FOUND, REQUESTED
+from runtime.task_store import RUNNING, TaskRow
 from runtime.tokens import Identity
 
 router = APIRouter(prefix="/api/tasks")
@@ -38,7 +38,7 @@ async def list_chat(request: Request, who: Who, chat_id: str) -> Response:
 @router.post("/stop/{task_id}")
 async def stop(request: Request, who: Who, task_id: str) -> Response:
     """Stop one task; its owner or an admin may. Also accepted while Redis is away."""
-    row = await services(request).database.task(task_id)
+    row = await services(request).task_store.task(task_id)
     if row is None or not _may_stop(who, row):
         return reply(_not_found(f"Task with ID {task_id} not found."))
     state = await _stop_row(request, row)
@@ -50,7 +50,7 @@ async def stop_chat(request: Request, who: Who, chat_id: str) -> Response:
     """Stop all tasks of a chat. The database says which they are, so Redis need not."""
     await require_chat(request, who, chat_id)
     here = services(request)
-    ids = await here.database.running_tasks(chat_id)
+    ids = await here.task_store.running(chat_id)
     if not ids:
         return reply(_not_found(f"No tasks found for item {chat_id}."))
     states = [await here.tasks.stop(task_id) for task_id in ids]

@@ -81,6 +81,10 @@ class Keys:
         """Channel of stop commands."""
         return f"{self.prefix}:tasks:commands"
 
+    def response_stream(self, task: str) -> str:
+        """Log of the text of a running task; expires."""
+        return f"{self.prefix}:tasks:response_streams:{task}"
+
     @property
     def task_stops(self) -> str:
         """Hash of durable stop intents."""

@@ -158,7 +158,6 @@ async def test_stop_by_chat_sent_while_redis_is_down_is_executed_after_it(
     async def stop() -> None:
         status, answer = await user.call("POST", f"/api/tasks/chat/{chat}/stop", 1)
         assert (status, answer["state"]) == (200, "requested")
-        assert "outage" in parts.provider.open
 
     await parts.restart_redis_empty(stop)
     await wait_for(lambda: "outage" in parts.provider.closed, 5, "stream closed")

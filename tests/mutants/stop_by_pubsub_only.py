@@ -12,7 +12,7 @@ from tests.mutants.broken import serve
 async def publish_once(self: StopIntents, task_id: str) -> str:
     """Publish and forget."""
     with contextlib.suppress(RedisUnavailable):
-        await self._publish([("stop", task_id, {})])
+        await self._redis.pipeline(self._messages([("stop", task_id, {})]))
     return REQUESTED
 
 

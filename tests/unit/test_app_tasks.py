@@ -13,6 +13,11 @@ from runtime.task_stops import parse
 from runtime.tasks import Draining, Tasks
 
 
+async def kept_nowhere(task_id: str) -> None:
+    """Refuse to keep a stop: these tests stop their own tasks only."""
+    raise AssertionError(task_id)
+
+
 class Work:
     """A task body that waits, and notes how it ended."""
 
@@ -37,7 +42,7 @@ async def settled(tasks: Tasks) -> None:
 
 async def test_stop_cancels_once_and_is_then_finished() -> None:
     """Two stops in a row cancel one time; afterwards the task is finished, not unknown."""
-    tasks, work = Tasks(), Work()
+    tasks, work = Tasks(kept_nowhere), Work()
     await tasks.start("t", "c", work)
     assert [tasks.cancel("t"), tasks.cancel("t")] == ["cancelled", "cancelled"]
     await settled(tasks)
@@ -50,7 +55,7 @@ async def test_stop_cancels_once_and_is_then_finished() -> None:
 
 async def test_stop_of_a_task_that_settled_leaves_its_end_alone() -> None:
     """Once a task said that it ended, a stop answers finished and does not cancel."""
-    tasks, work = Tasks(), Work()
+    tasks, work = Tasks(kept_nowhere), Work()
     await tasks.start("t", "c", work)
     tasks.ended("t")
     assert tasks.cancel("t") == "finished"
@@ -61,7 +66,7 @@ async def test_stop_of_a_task_that_settled_leaves_its_end_alone() -> None:
 
 async def test_lists_hold_running_tasks_of_the_item() -> None:
     """Without Redis a worker lists its own tasks, by item and all."""
-    tasks, work = Tasks(), Work()
+    tasks, work = Tasks(kept_nowhere), Work()
     await tasks.start("t1", "c1", work)
     await tasks.start("t2", "c2", work)
     assert (await tasks.list_item("c1"), sorted(await tasks.list_all())) == (["t1"], ["t1", "t2"])
@@ -72,7 +77,7 @@ async def test_lists_hold_running_tasks_of_the_item() -> None:
 
 async def test_draining_takes_no_task_and_ends_those_that_run() -> None:
     """After the deadline running tasks are cancelled, with their clean-up awaited."""
-    tasks, work = Tasks(), Work()
+    tasks, work = Tasks(kept_nowhere), Work()
     await tasks.start("t", "c", work)
     await tasks.drain(0.01)
     assert work.outcome == "cancelled"

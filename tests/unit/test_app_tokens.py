@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from runtime.database import Database, DatabaseUnavailable, EmailTaken, TaskRow, User
+from runtime.database import Database, DatabaseUnavailable, EmailTaken, User
 from runtime.passwords import Passwords
 from runtime.tokens import Tokens
 
@@ -84,18 +84,6 @@ async def test_email_is_unique_and_revoking_twice_is_harmless(database: Database
     for _ in range(2):
         await database.revoke("j", "u1", None)
     assert await database.user_if_not_revoked("u1", "j") is None
-
-
-async def test_running_tasks_of_a_chat_are_those_not_ended(database: Database) -> None:
-    """The database knows which answers of a chat are still being written."""
-    for n in (1, 2):
-        row = TaskRow(f"t{n}", "c", "u1", "running")
-        await database.begin_message(row, f"m{n}", new_chat="Chat" if n == 1 else None)
-    await database.end_message("t1", "text", "done")
-    assert await database.running_tasks("c") == ["t2"]
-    ended = await database.task("t1")
-    assert ended is not None
-    assert ended.state == "done"
 
 
 async def test_password_fits_only_itself() -> None:

@@ -80,6 +80,22 @@ def ci(tags: str, budget: str | None, shard: str, **choices: Any) -> int:
 
 
 @cli.command()
+@click.option(
+    "--fit",
+    "file",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE.csv",
+    help="Measurements with the header concurrency,throughput.",
+)
+def capacity(file: Path) -> int:
+    """Fit the Universal Scalability Law to measurements."""
+    from harness import commands
+
+    return commands.fit(file)
+
+
+@cli.command()
 @click.argument("run", metavar="RUN")
 @click.option("--same-nodes", is_flag=True, help="Hit the recorded nodes, not the roles.")
 @click.option("--quiet", is_flag=True, help="Say only the end.")

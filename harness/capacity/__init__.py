@@ -1,0 +1,1 @@
+"""Capacity planning: how throughput grows with load, and where it stops."""

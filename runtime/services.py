@@ -14,8 +14,10 @@ import orjson
 
 from runtime.completions import Completion, Request, Tools
 from runtime.database import Database, DatabaseUnavailable
+from runtime.memberships import Memberships
 from runtime.passwords import Passwords
 from runtime.provider import Provider
+from runtime.realtime.pools import shared_map
 from runtime.realtime.server import SocketServer, create_manager, create_socket_server
 from runtime.realtime.session_pool import SessionPool
 from runtime.redis.client import RedisClient
@@ -103,9 +105,23 @@ class Services:
         )
         self._sockets_topology = _separate_topology(settings)
         manager = create_manager(settings, self._sockets_topology or topology, self.keys)
-        pool = SessionPool(client, self.keys, settings.instance_id)
+        self.memberships = Memberships(self.database)
+        self.models = shared_map(client, self.keys.models)
+        pool = SessionPool(
+            client,
+            self.keys,
+            settings.instance_id,
+            lease_s=settings.instance_lease,
+            timeout_s=settings.session_pool_timeout,
+        )
         self.realtime: SocketServer = create_socket_server(
-            settings, manager, self.tokens.verify, pool
+            settings,
+            manager,
+            self.tokens.verify,
+            pool,
+            keys=self.keys,
+            memberships=self.memberships,
+            supervisor=self.supervisor,
         )
         self._chat_owners: OrderedDict[str, str] = OrderedDict()
 
@@ -277,7 +293,7 @@ def status_of(services: Services) -> dict[str, Any]:
         "loops": {name: loop.status for name, loop in services.supervisor.loops.items()},
         "tasks": len(services.tasks.running),
         "task_owners": services.task_owner.status,
-        "sockets": services.realtime.manager.status(),
+        "sockets": services.realtime.status(),
         "rate_limits": services.sign_in_limit.status(),
     }
     if (redis := services.redis) is not None:

@@ -143,6 +143,10 @@ class Settings(BaseSettings):
     websocket_heartbeat_interval: Annotated[
         Heartbeat | None, BeforeValidator(_none_if_empty)
     ] = None  # fmt: skip
+    websocket_redis_lock_timeout: Annotated[Seconds, Field(ge=1)] = 10.0
+    websocket_event_caller_timeout: Seconds = 60.0
+    websocket_max_anonymous: int = Field(1000, ge=1, description="sockets")
+    instance_lease: Annotated[Seconds, Field(ge=1)] = 30.0
     websocket_event_log_length: int = Field(50_000, ge=1000, description="entries")
 
     cors_allow_origin: Text = "*"
@@ -244,6 +248,11 @@ class Settings(BaseSettings):
             ),
         }
         return self.model_copy(update={k: v for k, v in given.items() if v is not None})
+
+    @property
+    def session_pool_timeout(self) -> float:
+        """Seconds after which a socket that nobody renews is forgotten: four heartbeats, ≥ 120."""
+        return max(4.0 * (self.websocket_heartbeat_interval or 0), 120.0)
 
     @property
     def separate_websocket_redis(self) -> bool:

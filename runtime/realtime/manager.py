@@ -37,15 +37,15 @@ class LocalDelivery:
         members = self.rooms.get(NAMESPACE, {}).get(room or None)
         return list(members.items()) if members else []
 
-    def send_local(self, room: str, text: str) -> None:
-        """Queue the packet for every socket of the room; never waits.
+    def send_local(self, room: str, text: str, skip_sid: str | None = None) -> None:
+        """Queue the packet for every socket of the room but one; never waits.
 
         Engine.IO's own monitor finds dead sockets, so no ping is checked here.
         """
         packet = None
-        for _, engine_sid in self.in_room(room):
+        for sid, engine_sid in self.in_room(room):
             socket = self.server.eio.sockets.get(engine_sid)
-            if socket is None or socket.closed:
+            if socket is None or socket.closed or sid == skip_sid:
                 continue
             packet = packet or engine_packet.Packet(engine_packet.MESSAGE, text)
             socket.queue.put_nowait(packet)
@@ -56,14 +56,19 @@ def encode_event(event: str, payload: Any) -> str:
     return EVENT + codec.dumps([event, payload])
 
 
+def worker_room(instance: str) -> str:
+    """Return the room that a worker itself is in; no socket can join it."""
+    return f"worker:{instance}"
+
+
 class MemoryManager(LocalDelivery, AsyncManager):  # type: ignore[misc]  # shipped without types
     """One worker, no Redis."""
 
     caught_up = True
 
-    def emit_now(self, event: str, payload: Any, room: str) -> None:
+    def emit_now(self, event: str, payload: Any, room: str, skip_sid: str | None = None) -> None:
         """Deliver to the room."""
-        self.send_local(room, encode_event(event, payload))
+        self.send_local(room, encode_event(event, payload), skip_sid)
 
     async def start(self) -> None:
         """Nothing runs in the background."""
@@ -71,7 +76,7 @@ class MemoryManager(LocalDelivery, AsyncManager):  # type: ignore[misc]  # shipp
     async def stop(self) -> None:
         """Nothing to end."""
 
-    async def control(self, message: dict[str, Any]) -> None:
+    async def control(self, message: dict[str, Any], to: str = "") -> None:
         """Nobody else to tell."""
 
     def on_control(self, handler: Control) -> None:
@@ -102,6 +107,7 @@ class StreamsManager(LocalDelivery, AsyncPubSubManager):  # type: ignore[misc]  
             on_gap=self._on_gap,
             length=length,
         )
+        self._own_room = worker_room(instance)
         self._controls: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._control_task: asyncio.Task[None] | None = None
         self._control: Control | None = None
@@ -134,15 +140,16 @@ class StreamsManager(LocalDelivery, AsyncPubSubManager):  # type: ignore[misc]  
 
     # --- sending ---------------------------------------------------------------------------
 
-    def emit_now(self, event: str, payload: Any, room: str) -> None:
-        """Deliver to the room on every worker; never waits for Redis."""
+    def emit_now(self, event: str, payload: Any, room: str, skip_sid: str | None = None) -> None:
+        """Deliver to the room on every worker but for one local socket; never waits for Redis."""
         text = encode_event(event, payload)
-        self.send_local(room, text)
+        self.send_local(room, text, skip_sid)
         self.events.publish(room, text.encode())
 
-    async def control(self, message: dict[str, Any]) -> None:
-        """Tell every other worker something that is no event; see `on_control`."""
-        await self._publish({"method": "control", "message": message, "host_id": self.host_id})
+    async def control(self, message: dict[str, Any], to: str = "") -> None:
+        """Tell the other workers, or one instance, what is no event; see `on_control`."""
+        data = {"method": "control", "message": message, "host_id": self.host_id}
+        self.events.publish(worker_room(to) if to else "", codec.dumps(data).encode())
 
     def on_control(self, handler: Control) -> None:
         """Set who handles what other workers tell."""
@@ -158,7 +165,7 @@ class StreamsManager(LocalDelivery, AsyncPubSubManager):  # type: ignore[misc]  
     # --- receiving -------------------------------------------------------------------------
 
     def _wants(self, room: str) -> bool:
-        return not room or room in self.rooms.get(NAMESPACE, ())
+        return not room or room == self._own_room or room in self.rooms.get(NAMESPACE, ())
 
     def _deliver(self, room: str, payload: bytes) -> None:
         if payload.startswith(EVENT.encode()):

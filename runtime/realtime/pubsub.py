@@ -44,7 +44,7 @@ class PubSubManager(socketio.AsyncRedisManager):  # type: ignore[misc]  # shippe
         if thread:
             thread.cancel()
 
-    async def control(self, message: dict[str, Any]) -> None:
+    async def control(self, message: dict[str, Any], to: str = "") -> None:
         """Stock managers have no such message; re-verification closes sockets later."""
 
     def on_control(self, handler: Callable[[dict[str, Any]], Awaitable[None]]) -> None:

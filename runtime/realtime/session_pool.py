@@ -1,4 +1,15 @@
-"""Who is connected where: a hash in Redis, written in the background, never waited for."""
+"""Who is connected where: records and indexes in Redis, written in the background.
+
+| key | content |
+|---|---|
+| `P:session_pool` | hash: socket id → `{id, name, role, instance, last_seen_at, rooms}` |
+| `{P:session_pool}:room:ROOM` | sorted set: sockets of a user, chat, channel or note |
+| `{P:session_pool}:instance:ID` | sorted set: sockets of a worker |
+| `{P:session_pool}:seen`, `:users`, `:instances` | sorted sets: when each was last said to live |
+
+Nothing here is waited for by a socket. A worker writes what it has, again and again; what nobody
+renews is removed by the leader (`session_reaper.py`), and everything expires if all workers die.
+"""
 
 from __future__ import annotations
 
@@ -6,38 +17,97 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
+from runtime.realtime import session_scripts as scripts
 from runtime.redis.client import RedisClient
 from runtime.redis.errors import RedisUnavailable
 from runtime.redis.keys import Keys
 from runtime.redis.wire import Argument
+from runtime.supervision import Loop, Supervisor
 
 log = logging.getLogger(__name__)
 
 LEASE_S = 30
-RENEW_S = 5.0
+TIMEOUT_S = 120
 COALESCE_S = 0.05
 RETRY_S = 0.25
-REAP_S = 30.0
-CHUNK = 500
+CHUNK = 100  # records a round trip: encoding them must not stall the loop
+MOST_MEMBERS = 5000
+
+Command = tuple[Argument, ...]
+Record = dict[str, Any]
+
+
+@dataclass
+class Socket:
+    """One socket of this worker. `written` are the rooms whose indexes hold it."""
+
+    user: str
+    name: str
+    role: str
+    last_seen_at: int
+    rooms: set[str] = field(default_factory=set)
+    written: set[str] = field(default_factory=set)
+
+    def record(self, instance: str) -> Record:
+        """Return what other workers may know; no address, no settings."""
+        return {
+            "id": self.user,
+            "name": self.name,
+            "role": self.role,
+            "instance": instance,
+            "last_seen_at": self.last_seen_at,
+            "rooms": sorted(self.rooms),
+        }
+
+
+class PoolKeys:
+    """Which keys a record lives under."""
+
+    def __init__(self, keys: Keys) -> None:
+        self.all = keys
+
+    def of(self, user: str, instance: str, rooms: set[str] | list[str]) -> list[str]:
+        """Return hash, seen, users, the user's room, then the other indexes."""
+        keys = self.all
+        return [
+            *(keys.session_pool, keys.session_pool_seen, keys.session_pool_users),
+            keys.session_pool_room(f"user:{user}"),
+            keys.session_pool_instance(instance),
+            *(keys.session_pool_room(room) for room in rooms),
+        ]
 
 
 class SessionPool:
-    """The sockets of one worker, mirrored to Redis; without a client only in memory."""
+    """The sockets of one worker, mirrored to Redis; without a client only in memory.
 
-    def __init__(self, client: RedisClient | None, keys: Keys, instance: str) -> None:
-        self._client = client
-        self._keys = keys
-        self._instance = instance
-        self._local: dict[str, dict[str, Any]] = {}
+    `lease_s` is how long a worker counts as living after its last word, `timeout_s` a socket.
+    """
+
+    def __init__(
+        self,
+        client: RedisClient | None,
+        keys: Keys,
+        instance: str,
+        *,
+        lease_s: float = LEASE_S,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        self.client = client
+        self.keys = PoolKeys(keys)
+        self.instance = instance
+        self.lease_s, self.timeout_s = lease_s, timeout_s
+        self._local: dict[str, Socket] = {}
+        self._gone: dict[str, Socket] = {}
         self._changed: set[str] = set()
         self._wake = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._suspects: set[str] = set()
-        self.last_success = 0.0
+        self._stopped = False
+        self._forget: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
         return len(self._local)
@@ -45,158 +115,214 @@ class SessionPool:
     def __contains__(self, sid: object) -> bool:
         return sid in self._local
 
+    # --- this worker's sockets: never waits ------------------------------------------------
+
     def add(self, sid: str, user: str, name: str, role: str) -> None:
-        """Note a socket of a user, or that it is still alive."""
-        self._local[sid] = {"id": user, "name": name, "role": role, "instance": self._instance}
-        self.touch(sid)
+        """Note a socket of a user; one that joins again keeps its rooms."""
+        rooms = self._local[sid].rooms if sid in self._local else set()
+        written = self._local[sid].written if sid in self._local else set()
+        self._local[sid] = Socket(user, name, role, int(time.time()), rooms, written)
+        self._mark(sid)
 
     def touch(self, sid: str) -> None:
         """Note a sign of life (heartbeat)."""
-        if record := self._local.get(sid):
-            record["last_seen_at"] = int(time.time())
+        if socket := self._local.get(sid):
+            socket.last_seen_at = int(time.time())
             self._mark(sid)
 
-    def remove(self, sid: str) -> None:
-        """Note that the socket is gone."""
-        if self._local.pop(sid, None) is not None:
+    def enter(self, sid: str, room: str) -> None:
+        """Note that a socket is in a room."""
+        if (socket := self._local.get(sid)) and room not in socket.rooms:
+            socket.rooms.add(room)
             self._mark(sid)
+
+    def leave(self, sid: str, room: str) -> None:
+        """Note that a socket left a room."""
+        if (socket := self._local.get(sid)) and room in socket.rooms:
+            socket.rooms.discard(room)
+            self._mark(sid)
+
+    def remove(self, sid: str) -> set[str]:
+        """Note that the socket is gone; return the rooms that it was in."""
+        socket = self._local.pop(sid, None)
+        if socket is None:
+            return set()
+        if self.client:
+            self._gone[sid] = socket
+        self._mark(sid)
+        return socket.rooms
+
+    def rooms_of(self, sid: str) -> set[str]:
+        """Return the rooms of a socket here."""
+        socket = self._local.get(sid)
+        return set(socket.rooms) if socket else set()
+
+    def local(self, room: str = "") -> dict[str, Record]:
+        """Return the records of this worker's sockets, of a room or all."""
+        user = room.removeprefix("user:")
+        return {
+            sid: socket.record(self.instance)
+            for sid, socket in self._local.items()
+            if not room or room in socket.rooms or (user != room and socket.user == user)
+        }
 
     def _mark(self, sid: str) -> None:
-        if self._client:
+        if self.client:
             self._changed.add(sid)
             self._wake.set()
 
-    def _mark_all(self) -> None:
+    def mark_all(self) -> None:
         """Write everything again: the server may have lost it."""
         self._changed.update(self._local)
         self._wake.set()
 
-    async def start(self) -> None:
-        """Begin to write in the background."""
-        if not self._client:
+    # --- everybody's sockets: raises RedisUnavailable ---------------------------------------
+
+    async def get(self, sid: str) -> Record | None:
+        """Return the record of a socket on any worker."""
+        if sid in self._local:
+            return self._local[sid].record(self.instance)
+        if self.client is None:
+            return None
+        found = await self._ask("HGET", self.keys.all.session_pool, sid)
+        return orjson.loads(found) if found else None
+
+    async def members(self, room: str) -> dict[str, Record]:
+        """Return the sockets of a room on all workers; what this worker knows itself wins."""
+        found = self.local(room)
+        if self.client is None:
+            return found
+        names = (self.keys.all.session_pool_room(room), self.keys.all.session_pool)
+        flat = await self._ask("EVAL", scripts.MEMBERS, 2, *names, self.timeout_s, MOST_MEMBERS)
+        for sid, text in zip(flat[::2], flat[1::2], strict=True):
+            record = orjson.loads(text)
+            there = room.startswith("user:") or room in record["rooms"]  # an index may lag
+            if there and record["instance"] != self.instance:
+                found[sid] = record
+        return found
+
+    async def users_in(self, room: str) -> dict[str, str]:
+        """Return id → name of who is in a room, on any worker."""
+        return {r["id"]: r["name"] for r in (await self.members(room)).values()}
+
+    async def is_active(self, user: str) -> bool:
+        """Tell whether a user has a socket on any worker."""
+        room = f"user:{user}"
+        if self.client is None or self.local(room):
+            return bool(self.local(room))
+        return bool(await self._count(self.keys.all.session_pool_room(room)))
+
+    async def user_count(self) -> int:
+        """Return how many users have a socket on any worker."""
+        if self.client is None:
+            return len({socket.user for socket in self._local.values()})
+        return await self._count(self.keys.all.session_pool_users)
+
+    async def _count(self, key: str) -> int:
+        return int(await self._ask("EVAL", scripts.COUNT, 1, key, self.timeout_s))
+
+    async def _ask(self, *words: Any) -> Any:
+        assert self.client
+        return (await self.client.pipeline([words]))[0]
+
+    # --- the mirror ------------------------------------------------------------------------
+
+    def start(self, supervisor: Supervisor) -> None:
+        """Begin to write in the background; does not wait for Redis."""
+        if not self.client:
             return
-        self._forget = self._client.topology.on_change(self._mark_all)
-        self._tasks = [
-            asyncio.create_task(self._write_loop(), name="session pool writer"),
-            asyncio.create_task(self._lease_loop(), name="session pool lease"),
-            asyncio.create_task(self._reap_loop(), name="session pool reaper"),
-        ]
+        self._forget = self.client.topology.on_change(self.mark_all)
+        supervisor.run("session pool", self._write_forever)
+        supervisor.run("instance lease", self._renew_forever)
 
     async def stop(self) -> None:
         """Remove this worker's records, if Redis answers within a second."""
-        if not self._client:
+        if not self.client:
             return
+        self._stopped = True
         self._forget()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        mine = list(self._local.keys() | self._changed)
+        self._gone |= self._local
         self._local.clear()
-        commands = [self._deletion(mine[i : i + CHUNK]) for i in range(0, len(mine), CHUNK)]
+        self._changed.update(self._gone)
         try:
-            await self._client.pipeline([*commands, ("DEL", self._keys.instance(self._instance))])
+            await self._flush()
+            keys = self.keys.all
+            await self.client.pipeline(
+                [
+                    ("DEL", keys.instance(self.instance)),
+                    ("ZREM", keys.session_pool_instances, self.instance),
+                ]
+            )
         except RedisUnavailable as error:
             log.info("session pool not cleaned: %s", error.reason)
 
-    def _deletion(self, sids: list[str]) -> tuple[Argument, ...]:
-        return ("HDEL", self._keys.session_pool, *sids)
-
-    async def _write_loop(self) -> None:
-        while True:
+    async def _write_forever(self, loop: Loop) -> None:
+        while not self._stopped:
             await self._wake.wait()
             await asyncio.sleep(COALESCE_S)
             self._wake.clear()
             try:
                 await self._flush()
+                loop.succeeded()
             except RedisUnavailable:
                 self._wake.set()
                 await asyncio.sleep(RETRY_S * random.uniform(0.8, 1.2))
-            except Exception:  # a strange reply must not end the mirror
-                log.exception("session pool")
 
     async def _flush(self) -> None:
         """Write what changed, in chunks that keep the loop responsive."""
+        assert self.client
         while self._changed:
             chunk = [self._changed.pop() for _ in range(min(CHUNK, len(self._changed)))]
-            commands = self._commands(chunk)
-            written = False
             try:
-                assert self._client
-                await self._client.pipeline(commands)
-                written = True
-            finally:
-                if not written:
-                    self._changed.update(chunk)
-            self.last_success = time.monotonic()
+                await self.client.pipeline([c for sid in chunk for c in self._commands(sid)])
+            except BaseException:
+                self._changed.update(chunk)
+                raise
+            for sid in chunk:
+                if sid not in self._changed:
+                    self._gone.pop(sid, None)
 
-    def _commands(self, sids: list[str]) -> list[tuple[Argument, ...]]:
-        alive: list[Argument] = []
-        for sid in sids:
-            if record := self._local.get(sid):
-                alive += (sid, orjson.dumps(record))
-        gone = [sid for sid in sids if sid not in self._local]
-        commands: list[tuple[Argument, ...]] = []
-        if alive:
-            commands.append(("HSET", self._keys.session_pool, *alive))
-        if gone:
-            commands.append(self._deletion(gone))
-        return commands
+    def _commands(self, sid: str) -> list[Command]:
+        if socket := self._local.get(sid):
+            return self._put(sid, socket)
+        if socket := self._gone.get(sid):
+            keys = self.keys.of(socket.user, self.instance, socket.rooms | socket.written)
+            return [("EVAL", scripts.DROP, len(keys), *keys, sid, socket.user)]
+        return []
 
-    async def _lease_loop(self) -> None:
-        """Renew the lease, and notice when Redis lost our records."""
-        assert self._client
-        while True:
+    def _put(self, sid: str, socket: Socket) -> list[Command]:
+        left = socket.written - socket.rooms
+        socket.written |= socket.rooms  # until an answer says otherwise, they may hold it
+        keys = self.keys.of(socket.user, self.instance, socket.rooms)
+        record = orjson.dumps(socket.record(self.instance))
+        ttl = int(2 * self.timeout_s)
+        put: Command = ("EVAL", scripts.PUT, len(keys), *keys, sid, record, socket.user, ttl)
+        return [put, *(("ZREM", self.keys.all.session_pool_room(room), sid) for room in left)]
+
+    async def _renew_forever(self, loop: Loop) -> None:
+        """Renew the lease; renew the records before they look silent, and after every loss."""
+        renewed = time.monotonic()
+        while not self._stopped:
             try:
-                _, size = await self._client.pipeline(
-                    [
-                        ("SET", self._keys.instance(self._instance), "1", "EX", LEASE_S),
-                        ("HLEN", self._keys.session_pool),
-                    ]
-                )
-                if int(size) < len(self._local):
-                    self._mark_all()
-                self.last_success = time.monotonic()
+                size = await self._renew()
+                loop.succeeded()
             except RedisUnavailable:
-                await asyncio.sleep(RETRY_S)
+                renewed = 0.0  # whatever it was, it may have lost our records
+                await asyncio.sleep(RETRY_S * random.uniform(0.8, 1.2))
                 continue
-            await asyncio.sleep(RENEW_S * random.uniform(0.8, 1.2))
+            if size < len(self._local) or time.monotonic() - renewed > self.timeout_s / 4:
+                renewed = time.monotonic()
+                self.mark_all()
+            await asyncio.sleep(self.lease_s / 6 * random.uniform(0.8, 1.2))
 
-    async def _reap_loop(self) -> None:
-        """Remove the records of instances whose lease was gone twice in a row."""
-        while True:
-            await asyncio.sleep(REAP_S * random.uniform(0.8, 1.2))
-            try:
-                await self.reap()
-            except RedisUnavailable as error:
-                log.info("session pool not reaped: %s", error.reason)
-            except Exception:  # a strange record must not end the reaping
-                log.exception("session pool reaper")
-
-    async def reap(self) -> int:
-        """Look once; returns how many records of dead instances were removed."""
-        owners = await self._owners()
-        instances = sorted(owners)
-        assert self._client
-        alive = await self._client.pipeline([("EXISTS", self._keys.instance(i)) for i in instances])
-        dead = {i for i, there in zip(instances, alive, strict=True) if not there}
-        confirmed, self._suspects = dead & self._suspects, dead
-        sids = [sid for instance in confirmed for sid in owners[instance]]
-        for start in range(0, len(sids), CHUNK):
-            await self._client.pipeline([self._deletion(sids[start : start + CHUNK])])
-        return len(sids)
-
-    async def _owners(self) -> dict[str, list[str]]:
-        """Return instance → socket ids, read in chunks."""
-        assert self._client
-        owners: dict[str, list[str]] = {}
-        cursor = 0
-        while True:
-            at = cursor
-            cursor, chunk = await self._client.run(
-                lambda r, at=at: r.hscan(self._keys.session_pool, at, count=200),  # type: ignore[misc]  # bound now
-                idempotent=True,
-            )
-            for sid, text in chunk.items():
-                owners.setdefault(str(orjson.loads(text).get("instance")), []).append(sid)
-            if not cursor:
-                return owners
+    async def _renew(self) -> int:
+        """Say that this worker lives; return how many records there are."""
+        assert self.client
+        keys, ttl = self.keys.all, int(2 * self.timeout_s)
+        instances, me = keys.session_pool_instances, self.instance
+        commands: list[Command] = [
+            ("SET", keys.instance(me), "1", "PX", int(self.lease_s * 1000)),
+            ("EVAL", scripts.TOUCH, 1, instances, me, ttl),
+            ("HLEN", keys.session_pool),
+        ]
+        return int((await self.client.pipeline(commands))[-1])

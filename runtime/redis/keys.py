@@ -9,8 +9,9 @@ from dataclasses import dataclass
 class Keys:
     """Names under one prefix; the prefix is text, never a hash tag.
 
-    Only the event stream and its helpers carry a tag, `{prefix:socketio}`: one script writes the
-    stream and the origin's sequence number, so they have to share a slot.
+    Tags stand where one script writes several keys, which then have to share a slot: the event
+    stream with its helpers (`{prefix:socketio}`), and the session and usage pools with their
+    indexes. A pool's own key has no braces: the whole key is hashed, which is the same slot.
     """
 
     prefix: str
@@ -37,6 +38,57 @@ class Keys:
     def session_pool(self) -> str:
         """Hash socket id → JSON of who it is."""
         return f"{self.prefix}:session_pool"
+
+    @property
+    def session_pool_seen(self) -> str:
+        """Sorted set socket id → when its worker last said that it lives (server's seconds)."""
+        return f"{{{self.session_pool}}}:seen"
+
+    @property
+    def session_pool_users(self) -> str:
+        """Sorted set user id → when one of the user's sockets was last said to live."""
+        return f"{{{self.session_pool}}}:users"
+
+    def session_pool_room(self, room: str) -> str:
+        """Sorted set of the sockets in a room (`user:ID`, `chat:ID`, `channel:ID`, `note:ID`)."""
+        return f"{{{self.session_pool}}}:room:{room}"
+
+    @property
+    def session_pool_instances(self) -> str:
+        """Sorted set instance → when it last renewed its lease (server's seconds)."""
+        return f"{{{self.session_pool}}}:instances"
+
+    def session_pool_instance(self, instance: str) -> str:
+        """Sorted set of the sockets of one worker."""
+        return f"{{{self.session_pool}}}:instance:{instance}"
+
+    @property
+    def session_pool_fence(self) -> str:
+        """Highest fencing token that cleaned the session pool."""
+        return f"{{{self.session_pool}}}:fence"
+
+    @property
+    def usage_pool(self) -> str:
+        """Sorted set model id → when it was last used (server's seconds)."""
+        return f"{self.prefix}:usage_pool"
+
+    def usage_pool_model(self, model: str) -> str:
+        """Sorted set of the sockets that use a model."""
+        return f"{{{self.usage_pool}}}:model:{model}"
+
+    @property
+    def usage_pool_fence(self) -> str:
+        """Highest fencing token that cleaned the usage pool."""
+        return f"{{{self.usage_pool}}}:fence"
+
+    @property
+    def models(self) -> str:
+        """Hash model id → JSON of the models that the workers offer."""
+        return f"{self.prefix}:models"
+
+    def leader(self, work: str) -> str:
+        """Lease of the worker that does periodic work for all."""
+        return f"{self.prefix}:leader:{work}"
 
     def instance(self, instance: str) -> str:
         """Lease of one worker process; expires when it is dead."""

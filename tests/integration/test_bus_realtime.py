@@ -14,13 +14,16 @@ import socketio
 import uvicorn
 from bus_servers import HOST, Server, free_port, serving, topology_of, until
 
-from runtime.realtime import server as server_module
+from runtime.database import Database
+from runtime.memberships import Memberships
+from runtime.realtime import admission
 from runtime.realtime.server import SocketServer, create_manager, create_socket_server
 from runtime.realtime.session_pool import SessionPool
 from runtime.redis.client import RedisClient
 from runtime.redis.inbox import Gap
 from runtime.redis.keys import Keys
 from runtime.settings import load_settings
+from runtime.supervision import Supervisor
 
 KEYS = Keys("test")
 
@@ -58,14 +61,22 @@ async def authenticate(token: str) -> Identity | None:
 class Worker:
     """One worker: a Socket.IO server on a port of its own."""
 
-    def __init__(self, url: str, instance: str) -> None:
+    def __init__(self, url: str, instance: str, database: Path) -> None:
         settings = load_settings({"REDIS_URL": url, "INSTANCE_ID": instance})
         self.topology = topology_of(settings)
         self.client = RedisClient(self.topology, settings)
         self.pool = SessionPool(self.client, KEYS, instance)
         self.manager = create_manager(settings, self.topology, KEYS)
+        self.supervisor = Supervisor()
+        self.database = Database(f"sqlite:///{database}")
         self.sockets: SocketServer = create_socket_server(
-            settings, self.manager, authenticate, self.pool
+            settings,
+            self.manager,
+            authenticate,
+            self.pool,
+            keys=KEYS,
+            memberships=Memberships(self.database),
+            supervisor=self.supervisor,
         )
         self.port = free_port()
         config = uvicorn.Config(
@@ -76,6 +87,7 @@ class Worker:
 
     async def start(self) -> None:
         """Serve."""
+        await self.database.open()
         await self.sockets.start()
         self._task = asyncio.create_task(self._http._serve())
         await until(lambda: self._http.started)
@@ -83,11 +95,13 @@ class Worker:
     async def stop(self) -> None:
         """End everything."""
         await self.sockets.stop()
+        await self.supervisor.stop()
         self._http.should_exit = True
         assert self._task
         await self._task
         await self.client.close()
         await self.topology.close()
+        await self.database.close()
 
     async def connect(self, token: str) -> tuple[socketio.AsyncClient, list[Any], Any]:
         """Return a joined client, what it hears, and the answer to user-join."""
@@ -111,9 +125,9 @@ async def redis(tmp_path: Path) -> AsyncIterator[Server]:
 
 
 @pytest.fixture
-async def workers(redis: Server) -> AsyncIterator[list[Worker]]:
+async def workers(redis: Server, tmp_path: Path) -> AsyncIterator[list[Worker]]:
     """Give two workers that hear each other."""
-    workers = [Worker(redis.url, f"w{n}") for n in range(2)]
+    workers = [Worker(redis.url, f"w{n}", tmp_path / "runtime.db") for n in range(2)]
     for worker in workers:
         await worker.start()
     await until(lambda: all(worker.manager.caught_up for worker in workers))
@@ -181,6 +195,7 @@ async def test_the_pool_follows_sockets_and_lost_data(workers: list[Worker], red
     await until(pool)
     (record,) = await pool()
     assert record.pop("last_seen_at") > 0
+    assert record.pop("rooms") == []
     assert record == {"id": "ann", "name": "Ann", "role": "user", "instance": "w0"}
     await redis.call("FLUSHALL")
     await client.emit("heartbeat", {})
@@ -191,17 +206,6 @@ async def test_the_pool_follows_sockets_and_lost_data(workers: list[Worker], red
 
 async def _is_empty(pool: Callable[[], Any]) -> bool:
     return await pool() == []
-
-
-async def test_dead_instances_are_reaped(workers: list[Worker], redis: Server) -> None:
-    """Records of an instance without a lease go after two looks; living ones stay."""
-    client, _, _ = await workers[0].connect("ann/t1")
-    await redis.call("HSET", KEYS.session_pool, "sid", '{"id":"x","instance":"dead"}')
-    await until(lambda: redis.call("EXISTS", KEYS.instance("w0")))
-    assert await workers[1].pool.reap() == 0
-    assert await workers[1].pool.reap() == 1
-    assert await redis.call("HEXISTS", KEYS.session_pool, "sid") in (0, False)
-    await client.disconnect()
 
 
 async def test_lost_events_are_told(workers: list[Worker]) -> None:
@@ -217,7 +221,7 @@ async def test_anonymous_sockets_are_closed(
     workers: list[Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A socket with a bad token connects, joins nothing, and is closed after a while."""
-    monkeypatch.setattr(server_module, "ANONYMOUS_S", 0.1)
+    monkeypatch.setattr(admission, "ANONYMOUS_S", 0.1)
     client, _, joined = await workers[0].connect("nonsense")
     assert joined is None
     await until(lambda: not client.connected)

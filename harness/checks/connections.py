@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass, field
 
 from harness.checks.base import Check, Facts, Finding
 from harness.checks.facts import end_of
@@ -35,39 +36,59 @@ class ConnectionsBack(Check):
             facts.bounds["connections_over_baseline"],
             facts.bounds["connections_settle_s"],
         )
-        bad, thin, base, settled = Worst(), "", {}, [0.0]
+        seen = _Workers()
         for worker in range(facts.workers):
-            samples = self._samples.get(worker, [])
-            before = _baseline(facts, samples)
-            if len(before) < MIN_BASELINE:
-                thin = f"only {len(before)} samples of worker {worker} before the first fault"
-                continue
-            base[worker] = max(before)
-            for start, end in _quiet(facts):
-                after = [(t, n) for t, n in samples if start <= t <= end]
-                late = [(t, n) for t, n in after if n > base[worker] + over]
-                worst = max((n for t, n in late if t > start + settle), default=None)
-                if worst is not None:
-                    text = f"worker {worker}: {worst} connections, baseline {base[worker]}"
-                    bad.add(worst - base[worker], text, late[-1][0])
-                elif len(after) < MIN_AFTER or (late and late[-1] == after[-1]):
-                    thin = f"the run ended before worker {worker} could settle"
-                settled += [late[-1][0] - start] if late else []
-        peaks = {w: max(n for _, n in samples) for w, samples in self._samples.items() if samples}
+            seen.add(facts, worker, self._samples.get(worker, []))
+        peaks = [max(n for _, n in samples) for samples in self._samples.values() if samples]
         return decide(
             self,
-            bad,
+            seen.bad,
             0,
             "workers kept more connections than before the fault",
-            thin,
+            seen.thin,
             quantities={
-                "baseline_max": max(base.values(), default=0),
-                "peak": max(peaks.values(), default=0),
-                "settled_after_s": round(max(settled), 2),
+                "baseline_max": max(seen.base.values(), default=0),
+                "peak": max(peaks, default=0),
+                "settled_after_s": round(max(seen.settled), 2),
                 "samples": sum(map(len, self._samples.values())),
             },
             bound=f"≤ baseline + {over:g} within {settle:g} s of the heal",
         )
+
+
+@dataclass
+class _Workers:
+    """What each worker's connections did after the faults; `thin` says why nothing is proven."""
+
+    bad: Worst = field(default_factory=Worst)
+    thin: str = ""
+    base: dict[int, int] = field(default_factory=dict)
+    settled: list[float] = field(default_factory=lambda: [0.0])
+
+    def add(self, facts: Facts, worker: int, samples: list[tuple[float, int]]) -> None:
+        """Compare one worker's samples of every quiet stretch with its baseline."""
+        before = _baseline(facts, samples)
+        if len(before) < MIN_BASELINE:
+            self.thin = f"only {len(before)} samples of worker {worker} before the first fault"
+            return
+        self.base[worker] = max(before)
+        for start, end in _quiet(facts):
+            after = [(t, n) for t, n in samples if start <= t <= end]
+            self._stretch(facts, worker, start, after)
+
+    def _stretch(
+        self, facts: Facts, worker: int, start: float, after: list[tuple[float, int]]
+    ) -> None:
+        most = self.base[worker] + facts.bounds["connections_over_baseline"]
+        late = [(t, n) for t, n in after if n > most]
+        settle = start + facts.bounds["connections_settle_s"]
+        worst = max((n for t, n in late if t > settle), default=None)
+        if worst is not None:
+            text = f"worker {worker}: {worst} connections, baseline {self.base[worker]}"
+            self.bad.add(worst - self.base[worker], text, late[-1][0])
+        elif len(after) < MIN_AFTER or (late and late[-1] == after[-1]):
+            self.thin = f"the run ended before worker {worker} could settle"
+        self.settled += [late[-1][0] - start] if late else []
 
 
 def _baseline(facts: Facts, samples: list[tuple[float, int]]) -> list[int]:

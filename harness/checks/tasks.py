@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.checks.base import Check, Facts, Finding
 from harness.checks.facts import end_of
@@ -13,6 +13,7 @@ from harness.targets.base import STOP_STATES
 TRUTH_SLACK_S = 0.5  # the provider may see a close this much later than the target knew of it
 LISTED_SLACK_S = 1.0  # a list says nothing about streams that open or close this near to it
 EFFECTIVE = frozenset({"requested", "cancelled"})
+Stop = tuple[float, float, str, str]  # sent, acknowledged, state, operation
 
 
 @dataclass
@@ -44,6 +45,34 @@ class _Streams(Check):
             stream.closed, stream.again = None, stream.again + 1
 
 
+@dataclass
+class _Ends:
+    """How the streams of acknowledged stops ended; delays in seconds after the acknowledgement."""
+
+    bad: Worst = field(default_factory=Worst)
+    delays: list[float] = field(default_factory=list)
+    undecided: int = 0
+    unopened: int = 0
+    during: int = 0
+
+    def add(self, facts: Facts, name: str, stop: Stop, stream: _Stream | None) -> None:
+        """Judge one stop by what the provider saw of its stream."""
+        sent, acked, _, identity = stop
+        limit, in_fault = _limit(facts, sent, acked)
+        self.during += in_fault
+        if stream is None:
+            self.unopened += 1
+        elif stream.closed is not None and stream.closed <= limit:
+            self.delays.append(max(0.0, stream.closed - acked))
+        elif stream.closed is None and end_of(facts) < limit:
+            self.undecided += 1
+        else:
+            late = (stream.closed or end_of(facts)) - acked
+            how = "still ran" if stream.closed is None else f"ended by {stream.cause}"
+            text = f"stream {name} {how} {late:.2f} s after its stop was acknowledged"
+            self.bad.add(late, text, acked, identity)
+
+
 class StopEndsTask(_Streams):
     """The stream of an acknowledged stop must close within the bound."""
 
@@ -69,37 +98,22 @@ class StopEndsTask(_Streams):
 
     def judge(self, facts: Facts) -> Finding:
         """Return the finding."""
-        bad, delays = Worst(), []
-        undecided = unopened = during = 0
-        stops = self._effective(facts)
-        for name, (sent, acked, _, identity) in stops.items():
-            stream = self._streams.get(name)
-            limit, in_fault = _limit(facts, sent, acked)
-            during += in_fault
-            if stream is None:
-                unopened += 1
-            elif stream.closed is not None and stream.closed <= limit:
-                delays.append(max(0.0, stream.closed - acked))
-            elif stream.closed is None and end_of(facts) < limit:
-                undecided += 1
-            else:
-                late = (stream.closed or end_of(facts)) - acked
-                how = "still ran" if stream.closed is None else f"ended by {stream.cause}"
-                text = f"stream {name} {how} {late:.2f} s after its stop was acknowledged"
-                bad.add(late, text, acked, identity)
+        stops, seen = self._effective(facts), _Ends()
+        for name, stop in stops.items():
+            seen.add(facts, name, stop, self._streams.get(name))
         return decide(
             self,
-            bad,
+            seen.bad,
             0,
             "acknowledged stops did not end their stream in time",
-            self._thin(stops, undecided),
+            self._thin(stops, seen.undecided),
             quantities={
                 "stops": len(stops),
-                "late_or_never": bad.count,
-                "during_fault": during,
-                "never_opened": unopened,
-                "undecided": undecided,
-                **spread("ended_after_s", delays),
+                "late_or_never": seen.bad.count,
+                "during_fault": seen.during,
+                "never_opened": seen.unopened,
+                "undecided": seen.undecided,
+                **spread("ended_after_s", seen.delays),
             },
             bound=(
                 f"≤ {facts.bounds['stop_closes_stream_s']:g} s, during a fault "
@@ -107,7 +121,7 @@ class StopEndsTask(_Streams):
             ),
         )
 
-    def _effective(self, facts: Facts) -> dict[str, tuple[float, float, str, str]]:
+    def _effective(self, facts: Facts) -> dict[str, Stop]:
         if STOP_STATES not in facts.capabilities:
             return self._stops
         return {name: stop for name, stop in self._stops.items() if stop[2] in EFFECTIVE}

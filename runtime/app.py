@@ -7,17 +7,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 
 from runtime import health
-from runtime.api import auths, chats, session, tasks
+from runtime.api import auths, chats, session, tasks, users
+from runtime.api.requests import BodyLimit, not_as_expected
+from runtime.api.schemas import PROBLEMS
 from runtime.api.support import reply
 from runtime.database import DatabaseUnavailable
 from runtime.redis.errors import RedisUnavailable
 from runtime.services import Services
 from runtime.settings import Settings
 
-ROUTERS = (auths.router, session.router, chats.router, tasks.router, health.router)
+ROUTERS = (auths.router, users.router, session.router, chats.router, tasks.router, health.router)
 SOCKETS = "/ws"
 GC_THRESHOLD = (50_000, 20, 20)  # a full collection of a large heap would stall the loop
 
@@ -26,14 +29,21 @@ def create_app(settings: Settings) -> FastAPI:
     """Return the ASGI application; its lifespan starts and stops the services."""
     services = Services(settings)
     app = FastAPI(
-        title="runtime", lifespan=_lifespan, docs_url=None, redoc_url=None, openapi_url=None
+        title="runtime",
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if settings.enable_openapi else None,
+        responses=PROBLEMS,
     )
     app.state.services = services
     for router in ROUTERS:
         app.include_router(router)
     app.mount(SOCKETS, services.realtime.asgi)
+    app.add_exception_handler(RequestValidationError, not_as_expected)
     app.add_exception_handler(DatabaseUnavailable, _database_unavailable)
     app.add_exception_handler(RedisUnavailable, _redis_unavailable)
+    app.add_middleware(BodyLimit)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=list(settings.cors_origins),

@@ -22,6 +22,8 @@ BUSY_TIMEOUT_S = 5.0
 LOCKED_PAUSE_S = 0.005
 READERS = 3
 SCHEMA_LOCK = 7_305_120_011  # any number that nothing else in a PostgreSQL database uses
+CHANGES_LOCK = 7_305_120_012
+CHANGES_KEPT_S = 3600.0  # far longer than a worker trusts what it remembers
 
 T = TypeVar("T")
 
@@ -65,6 +67,22 @@ revoked_tokens = sa.Table(
     sa.Column("user_id", sa.String(36), nullable=False),
     sa.Column("expires_at", sa.BigInteger, nullable=True, index=True),
 )
+token_stamps = sa.Table(  # an account whose tokens were never all revoked has no row: stamp 0
+    "token_stamps",
+    metadata,
+    sa.Column("user_id", sa.String(36), primary_key=True),
+    sa.Column("stamp", sa.Integer, nullable=False),
+    sa.Column("revoked_at", sa.BigInteger, nullable=False),
+)
+auth_changes = sa.Table(  # a log: each worker reads on from the last number that it knows
+    "auth_changes",
+    metadata,
+    sa.Column("number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    sa.Column("jti", sa.String(36), nullable=True),
+    sa.Column("user_id", sa.String(36), nullable=True),
+    sa.Column("at", sa.Float, nullable=False, index=True),
+    sqlite_autoincrement=True,  # else numbers would begin again after old rows were deleted
+)
 
 
 class DatabaseUnavailable(Exception):
@@ -77,13 +95,14 @@ class EmailTaken(Exception):
 
 @dataclass(frozen=True)
 class User:
-    """One account. `role` is admin, user or pending."""
+    """One account. `role` is admin, user or pending; a token must carry the account's `stamp`."""
 
     id: str
     email: str
     name: str
     role: str
     password_hash: str = ""
+    stamp: int = 0
 
 
 @dataclass(frozen=True)
@@ -149,6 +168,7 @@ class Database:
                 if not connection.scalar(sa.select(sa.func.count()).select_from(users)):
                     added = replace(user, role="admin")
             row = {**added.__dict__, "created_at": time.time()}
+            del row["stamp"]  # a table of its own holds it
             connection.execute(users.insert().values(row))
             return added
 
@@ -174,13 +194,25 @@ class Database:
     async def revoke(self, jti: str, user_id: str, expires_at: int | None) -> None:
         """Store that a token is revoked; repeating it changes nothing."""
         row = {"jti": jti, "user_id": user_id, "expires_at": expires_at}
+
+        def revoke(connection: sa.Connection) -> None:
+            connection.execute(revoked_tokens.insert().values(row))
+            log_auth_change(connection, jti=jti)
+
         with contextlib.suppress(IntegrityError):  # already revoked
-            await self.write(lambda c: c.execute(revoked_tokens.insert().values(row)))
+            await self.write(revoke)
 
     async def forget_expired_revocations(self) -> None:
-        """Delete the records of tokens that have expired anyway."""
-        old = revoked_tokens.c.expires_at < int(time.time()) - 60
-        await self.write(lambda c: c.execute(revoked_tokens.delete().where(old)))
+        """Delete the records of tokens that have expired anyway, and changes long known to all."""
+        now = time.time()
+
+        def forget(connection: sa.Connection) -> None:
+            expired = revoked_tokens.c.expires_at < int(now) - 60
+            connection.execute(revoked_tokens.delete().where(expired))
+            known = auth_changes.c.at < now - CHANGES_KEPT_S
+            connection.execute(auth_changes.delete().where(known))
+
+        await self.write(forget)
 
     # chats
 
@@ -231,7 +263,13 @@ class Database:
 
 WRITES = "runtime_writes"
 _PING = sa.text("SELECT 1")
-_USER_COLUMNS = (users.c.id, users.c.email, users.c.name, users.c.role, users.c.password_hash)
+_STAMP = (
+    sa.select(token_stamps.c.stamp).where(token_stamps.c.user_id == users.c.id).scalar_subquery()
+)
+_USER_COLUMNS = (
+    *(users.c.id, users.c.email, users.c.name, users.c.role, users.c.password_hash),
+    sa.func.coalesce(_STAMP, 0),
+)
 _USER_BY_EMAIL = sa.select(*_USER_COLUMNS).where(users.c.email == sa.bindparam("email"))
 _USER_NOT_REVOKED = sa.select(*_USER_COLUMNS).where(
     users.c.id == sa.bindparam("id"),
@@ -258,6 +296,20 @@ def _add_missing_columns(connection: sa.Connection) -> None:
             if column.name not in there:
                 text = str(sa.schema.CreateColumn(column).compile(dialect=connection.dialect))
                 connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {text}")
+
+
+def log_auth_change(
+    connection: sa.Connection, *, jti: str | None = None, user_id: str | None = None
+) -> None:
+    """Note in the log that a token, or everything about an account, has to be looked at anew.
+
+    One writer at a time until it commits: so numbers appear in their order, and a reader that has
+    seen one has seen all before it. SQLite's write lock does that by itself.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CHANGES_LOCK)))
+    row = {"jti": jti, "user_id": user_id, "at": time.time()}
+    connection.execute(auth_changes.insert().values(row))
 
 
 def _lock_schema(connection: sa.Connection) -> None:

@@ -1,16 +1,19 @@
-"""Tell everybody that a token was revoked: other workers, sockets, and readers of Redis."""
+"""Tell everybody of revocations: other workers, sockets, and readers of Redis."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
 from runtime.redis.client import RedisClient
 from runtime.redis.errors import RedisUnavailable
 from runtime.redis.keys import Keys
+from runtime.redis.wire import Argument
 from runtime.supervision import Loop, wait_until
 
 NEVER_EXPIRES_S = 365 * 24 * 3600
@@ -20,35 +23,71 @@ KEPT = 10_000
 ACTION = "revoked"
 
 
+@dataclass(frozen=True)
+class Notice:
+    """A token's end, or a change of an account. `until` is when its key may go (epoch seconds)."""
+
+    jti: str = ""
+    user_id: str = ""
+    until: int | None = None
+    at: int = 0
+
+    @property
+    def room(self) -> str:
+        """Room of the sockets that have to go."""
+        return f"token:{self.jti}" if self.jti else f"user:{self.user_id}"
+
+    @property
+    def message(self) -> bytes:
+        """What the other workers are told."""
+        who = {"jti": self.jti} if self.jti else {"user": self.user_id}
+        return orjson.dumps({"action": ACTION, **who})
+
+    def mark(self, keys: Keys) -> tuple[Argument, ...] | None:
+        """Return the command that leaves the mark for other readers; None when it is too late."""
+        now = time.time()
+        left = NEVER_EXPIRES_S if self.until is None else int(self.until - now) + 1
+        if left <= 0:
+            return None
+        if self.jti:
+            return ("SET", keys.token_revoked(self.jti), "1", "EX", left)
+        return ("SET", keys.user_revoked(self.user_id), self.at, "EX", left)
+
+
 class RevocationNotices:
-    """Publishes revocations, again until Redis took them. The database holds the truth anyway."""
+    """Publishes notices, again until Redis took them. The database holds the truth anyway."""
 
     def __init__(
         self,
         redis: RedisClient | None,
         keys: Keys,
         close_sockets: Callable[[str], Awaitable[None]],
+        lifetime_s: float | None = None,
     ) -> None:
         self._redis = redis
         self._keys = keys
         self._close_sockets = close_sockets
-        self._waiting: dict[str, int | None] = {}
-        self._sockets: dict[str, None] = {}
+        self._lifetime = lifetime_s
+        self._waiting: dict[Notice, None] = {}
+        self._rooms: dict[str, None] = {}
         self._changed = asyncio.Event()
 
-    def add(self, jti: str, expires_at: int | None) -> None:
-        """Have a revocation told."""
-        self._sockets[jti] = None
-        if self._redis is not None and len(self._waiting) < KEPT:
-            self._waiting[jti] = expires_at
-        self._changed.set()
+    def token(self, jti: str, expires_at: int | None) -> None:
+        """Have a token's revocation told."""
+        self._add(Notice(jti=jti, until=expires_at))
+
+    def user(self, user_id: str) -> None:
+        """Have it told that an account changed, or that its tokens are void."""
+        now = int(time.time())
+        until = None if self._lifetime is None else now + int(self._lifetime)
+        self._add(Notice(user_id=user_id, until=until, at=now))
 
     async def tell_forever(self, loop: Loop) -> None:
         """Tell what is to be told. Runs for ever."""
         while True:
-            for jti in list(self._sockets):
-                del self._sockets[jti]
-                await self._close_sockets(jti)
+            for room in list(self._rooms):
+                del self._rooms[room]
+                await self._close_sockets(room)
             try:
                 await self._tell()
                 loop.succeeded()
@@ -57,14 +96,23 @@ class RevocationNotices:
                 continue
             await wait_until(self._changed, ROUND_S)
 
+    @property
+    def status(self) -> dict[str, Any]:
+        """Return how many notices Redis did not take yet."""
+        return {"waiting": len(self._waiting)}
+
+    def _add(self, notice: Notice) -> None:
+        self._rooms[notice.room] = None
+        if self._redis is not None and len(self._waiting) < KEPT:
+            self._waiting[notice] = None
+        self._changed.set()
+
     async def _tell(self) -> None:
         if self._redis is None:
             return
-        for jti, expires_at in list(self._waiting.items()):
-            message = orjson.dumps({"action": ACTION, "jti": jti})
-            await self._redis.pipeline([("PUBLISH", self._keys.task_commands, message)])
-            left = NEVER_EXPIRES_S if expires_at is None else int(expires_at - time.time()) + 1
-            if left > 0:
-                key = self._keys.token_revoked(jti)
-                await self._redis.pipeline([("SET", key, "1", "EX", left)])
-            self._waiting.pop(jti, None)
+        for notice in list(self._waiting):
+            publish = ("PUBLISH", self._keys.task_commands, notice.message)
+            await self._redis.pipeline([publish])
+            if (mark := notice.mark(self._keys)) is not None:
+                await self._redis.pipeline([mark])
+            self._waiting.pop(notice, None)

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from runtime.accounts import Accounts
 from runtime.completions import Completion, Request, Tools
 from runtime.database import Database, DatabaseUnavailable
 from runtime.memberships import Memberships
@@ -28,7 +29,7 @@ from runtime.redis.subscriber import Subscriber
 from runtime.redis.topology import Topology
 from runtime.response_streams import ResponseStreams
 from runtime.revocations import ACTION, RevocationNotices
-from runtime.sessions import MemoryStore, RedisStore, Sessions
+from runtime.sessions import CookieSessions, Lifetime, Sessions, SharedSessions
 from runtime.settings import Settings
 from runtime.sign_in_limit import SignInLimit
 from runtime.supervision import Loop, Supervisor
@@ -37,7 +38,7 @@ from runtime.task_records import TaskRecords
 from runtime.task_stops import StopIntents
 from runtime.task_store import RUNNING, TaskRow, TaskStore
 from runtime.tasks import Draining, Tasks
-from runtime.tokens import Identity, Tokens
+from runtime.tokens import Identity, Tokens, Told
 
 log = logging.getLogger(__name__)
 
@@ -87,11 +88,12 @@ class Services:
         self.redis = parts
         client = self.redis.client if self.redis else None
         self.sign_in_limit = SignInLimit(client, self.keys, settings)
-        self.sessions = Sessions(self._session_store())
-        self.notices = RevocationNotices(client, self.keys, self._close_sockets)
-        self.tokens = Tokens(
-            self.database, settings.webui_secret_key, settings.jwt_expires_in, self.notices.add
+        self.accounts = Accounts(self.database)
+        self.sessions = self._make_sessions()
+        self.notices = RevocationNotices(
+            client, self.keys, self._close_sockets, settings.jwt_expires_in
         )
+        self.tokens = self._make_tokens()
         self.tasks = self._make_tasks()
         self.streams = ResponseStreams(
             self.task_store, client, self.keys, settings.redis_response_stream_ttl
@@ -125,10 +127,22 @@ class Services:
         )
         self._chat_owners: OrderedDict[str, str] = OrderedDict()
 
-    def _session_store(self) -> RedisStore | MemoryStore:
-        if self.redis is not None and self.settings.enable_star_sessions_middleware:
-            return RedisStore(self.redis.client, self.keys)
-        return MemoryStore()
+    def _make_sessions(self) -> Sessions:
+        """Return sessions in Redis, or in signed cookies where there is none; said once."""
+        s = self.settings
+        lifetime = Lifetime(s.session_lifetime, s.session_rolling)
+        if self.redis is not None and s.enable_star_sessions_middleware:
+            return SharedSessions(self.redis.client, self.keys, s.webui_secret_key, lifetime)
+        if s.enable_star_sessions_middleware:
+            log.warning("Redis is not configured: sessions are kept in signed cookies.")
+        return CookieSessions(s.webui_secret_key, lifetime)
+
+    def _make_tokens(self) -> Tokens:
+        s = self.settings
+        told = Told(self.notices.token, self.notices.user)
+        return Tokens(
+            self.database, s.webui_secret_key, s.jwt_expires_in, told, s.revocation_policy
+        )
 
     def _make_tasks(self) -> Tasks:
         if self.redis is None:
@@ -147,6 +161,7 @@ class Services:
         await self.task_owner.start()
         await self.provider.open()
         self.supervisor.run("revocations", self.notices.tell_forever)
+        self.supervisor.run("changes of accounts", self.tokens.follow_forever)
         self.supervisor.run("expired tokens", self._forget_expired)
         self.supervisor.run("task owners", self.task_owner.keep)
         self.supervisor.run("stops in the database", self.task_owner.take_stops)
@@ -245,8 +260,8 @@ class Services:
 
     # background
 
-    async def _close_sockets(self, jti: str) -> None:
-        await self.realtime.disconnect_token(jti)
+    async def _close_sockets(self, room: str) -> None:
+        await self.realtime.disconnect_room(room)
 
     async def _drop_session(self, identifier: str) -> None:
         for _ in range(DROP_TRIES):
@@ -264,9 +279,15 @@ class Services:
     async def _on_command(self, payload: bytes) -> None:
         message = orjson.loads(payload)
         if message.get("action") == ACTION:
-            self.tokens.note_revoked(str(message["jti"]))
+            self._on_revoked(message)
         elif self.redis is not None:
             self.redis.intents.on_message(message)
+
+    def _on_revoked(self, message: dict[str, Any]) -> None:
+        if "jti" in message:
+            self.tokens.note_revoked(str(message["jti"]))
+        else:
+            self.tokens.note_user(str(message["user"]))
 
     async def _forget_expired(self, loop: Loop) -> None:
         while True:
@@ -295,6 +316,7 @@ def status_of(services: Services) -> dict[str, Any]:
         "task_owners": services.task_owner.status,
         "sockets": services.realtime.status(),
         "rate_limits": services.sign_in_limit.status(),
+        "tokens": {**services.tokens.status, **services.notices.status},
     }
     if (redis := services.redis) is not None:
         age = round(time.monotonic() - redis.client.last_success, 3)

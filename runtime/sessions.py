@@ -1,31 +1,38 @@
-"""Server-side sessions: loaded only by routes that need them, written by compare-and-set.
+"""Sessions: loaded only by routes that need them, and bound to one sign-in.
 
-Ids and the store's base class are those of starsessions. Its middleware saves when the answer
-starts, over whatever another worker wrote meanwhile; here each write states the version it is
-based on. So a write that arrives late (a held connection) changes nothing, two workers cannot
-overwrite each other, and a removed session does not come back.
+A session belongs to the token that made it. So it ends with the token, whatever Redis forgets or
+remembers, nobody can plant one in another's browser, and every sign-in begins a fresh one.
+
+With Redis the data is there and the browser holds a signed id (`SharedSessions`); without, the
+browser holds the signed data (`CookieSessions`).
+
+The middleware of starsessions is not used: it writes when the answer begins, over what another
+worker wrote meanwhile, and an error of Redis at that point can only become a 500. Its ids and its
+cookie store are.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import orjson
+from itsdangerous import BadSignature, Signer
 from starsessions.session import generate_session_id
+from starsessions.stores.cookie import CookieStore
 
+from runtime.identity import Identity
 from runtime.redis.client import RedisClient
 from runtime.redis.keys import Keys
 
 COOKIE = "owui-session"
-LIFETIME_S = 30 * 24 * 3600
 DEADLINE_S = 1.0
 TRIES = 5
-IN_MEMORY = 10_000
-_ID_LENGTH = 32  # hexadecimal digits
+LONGEST_COOKIE = 4096  # bytes; browsers drop longer ones
+LARGEST = 1 << 20  # bytes
 
 # KEYS[1] session; ARGV version it is based on, new value, seconds to live.
 # The value begins with its version and a colon.
@@ -42,133 +49,194 @@ class SessionConflict(Exception):
     """Others kept changing the session at the same time."""
 
 
+class SessionEnded(Exception):
+    """The session was removed while it was being changed."""
+
+
+class SessionTooLarge(Exception):
+    """The data does not fit; the text says how much would."""
+
+
 @dataclass
 class Session:
-    """One session's data. `version` is that of the stored value, empty for a new session."""
+    """One session's data. `cookie` is what the browser gets, for `max_age` seconds.
+
+    `version` is that of the stored value, empty for a new session.
+    """
 
     id: str
     data: dict[str, Any] = field(default_factory=dict)
-    user_id: str = ""
+    created: float = field(default_factory=time.time)
     version: str = ""
+    cookie: str = ""
+    max_age: int = 0
 
 
-class Store(Protocol):
-    """Where sessions live. Values are opaque bytes that begin with `version:`."""
+class Sessions(Protocol):
+    """Reads and changes sessions. `cookie` is what the browser sent, and may be anything."""
 
-    async def read(self, identifier: str) -> bytes | None:
-        """Return the value and prolong its life."""
+    async def load(self, cookie: str | None, who: Identity) -> Session | None:
+        """Return the session; None when there is none, or it is of another sign-in."""
 
-    async def write(self, identifier: str, based_on: str, value: bytes) -> bool:
-        """Store the value unless the stored version is another one."""
+    async def merge(self, cookie: str | None, who: Identity, changes: dict[str, Any]) -> Session:
+        """Set keys of the session, making one when there is none.
 
-    async def remove(self, identifier: str) -> None:
-        """Remove the session."""
+        Raises SessionConflict, SessionEnded or SessionTooLarge.
+        """
+
+    async def remove(self, cookie: str | None) -> None:
+        """End a session."""
 
 
-class RedisStore:
-    """Sessions in Redis. Raises RedisUnavailable within about a second."""
+class Lifetime:
+    """How long sessions live: from their last use when `rolling`, else from their first."""
 
-    def __init__(self, redis: RedisClient, keys: Keys) -> None:
+    def __init__(self, seconds: int, rolling: bool) -> None:
+        self.seconds = seconds
+        self.rolling = rolling
+
+    def left(self, created: float) -> int:
+        """Return how many seconds a session has; none or less when it is over."""
+        return self.seconds if self.rolling else int(created + self.seconds - time.time())
+
+
+class SharedSessions:
+    """Sessions in Redis, the same for all workers; written by compare-and-set.
+
+    A write that arrives late changes nothing, two workers cannot overwrite each other, and a
+    removed session does not come back. Raises RedisUnavailable within about a second.
+    """
+
+    def __init__(self, redis: RedisClient, keys: Keys, secret: str, lifetime: Lifetime) -> None:
         self._redis = redis
         self._keys = keys
+        self._signer = Signer(secret, salt=COOKIE, digest_method=hashlib.sha256)
+        self._lifetime = lifetime
 
-    async def read(self, identifier: str) -> bytes | None:
-        """Return the value and prolong its life."""
-        key = self._keys.session(identifier)
+    async def load(self, cookie: str | None, who: Identity) -> Session | None:
+        """Return the session; None when there is none, or it is of another sign-in."""
+        identifier = self._identifier(cookie)
+        value = await self._read(identifier) if identifier else None
+        if value is None:
+            return None
+        version, _, text = value.partition(":")
+        body = orjson.loads(text)
+        left = self._lifetime.left(body["created"])
+        if body["token"] != who.claims.jti or left <= 0:
+            return None
+        return Session(identifier, body["data"], body["created"], version, cookie or "", left)
+
+    async def merge(self, cookie: str | None, who: Identity, changes: dict[str, Any]) -> Session:
+        """Set keys of the session, making one when there is none.
+
+        An id that we did not make is never taken over from the client.
+        """
+        existed = False
+        for attempt in range(TRIES):
+            session = await self.load(cookie, who)
+            if session is None and existed:
+                raise SessionEnded
+            existed = session is not None
+            session = session or self._new()
+            session.data.update(changes)
+            if await self._write(session, who):
+                return session
+            await asyncio.sleep(0.005 * attempt)
+        raise SessionConflict
+
+    async def remove(self, cookie: str | None) -> None:
+        """End a session."""
+        if identifier := self._identifier(cookie):
+            key = self._keys.session(identifier)
+            await self._redis.run(lambda r: r.delete(key), idempotent=True, deadline=DEADLINE_S)
+
+    def _identifier(self, cookie: str | None) -> str:
+        """Return the id that the cookie holds, empty unless we signed it."""
+        try:
+            return self._signer.unsign(cookie or "").decode()
+        except BadSignature:
+            return ""
+
+    def _new(self) -> Session:
+        identifier = generate_session_id()
+        return Session(identifier, cookie=self._signer.sign(identifier).decode())
+
+    async def _read(self, identifier: str) -> str | None:
+        """Return the stored value, and prolong its life if it rolls."""
+        key, life = self._keys.session(identifier), self._lifetime
         value = await self._redis.run(
-            lambda r: r.getex(key, ex=LIFETIME_S), idempotent=True, deadline=DEADLINE_S
+            lambda r: r.getex(key, ex=life.seconds) if life.rolling else r.get(key),
+            idempotent=True,
+            deadline=DEADLINE_S,
         )
-        return value.encode() if isinstance(value, str) else value
+        return value.decode() if isinstance(value, bytes) else value
 
-    async def write(self, identifier: str, based_on: str, value: bytes) -> bool:
-        """Store the value unless the stored version is another one."""
-        key = self._keys.session(identifier)
+    async def _write(self, session: Session, who: Identity) -> bool:
+        """Store it unless the stored version is another one."""
+        session.max_age = self._lifetime.left(session.created)
+        version = generate_session_id()
+        value = f"{version}:".encode() + _fitting(_body(session, who), LARGEST)
+        key, based_on = self._keys.session(session.id), session.version
         stored = await self._redis.run(
-            lambda r: r.eval(WRITE, 1, key, based_on, value, LIFETIME_S),
+            lambda r: r.eval(WRITE, 1, key, based_on, value, max(1, session.max_age)),
             idempotent=False,
             deadline=DEADLINE_S,
         )
         return bool(stored)
 
-    async def remove(self, identifier: str) -> None:
-        """Remove the session."""
-        key = self._keys.session(identifier)
-        await self._redis.run(lambda r: r.delete(key), idempotent=True, deadline=DEADLINE_S)
 
+class CookieSessions:
+    """Sessions in the browser's cookie, signed by us; nothing of them is kept on a server.
 
-class MemoryStore:
-    """Sessions of a single worker without Redis; the longest unused are dropped."""
+    Of two requests at once the answer that the browser hears last wins. A removed session could be
+    sent again, but its token is revoked, and no other token opens it.
+    """
 
-    def __init__(self) -> None:
-        self._values: OrderedDict[str, bytes] = OrderedDict()
+    def __init__(self, secret: str, lifetime: Lifetime) -> None:
+        self._store = CookieStore(f"{COOKIE}:{secret}")
+        self._lifetime = lifetime
 
-    async def read(self, identifier: str) -> bytes | None:
-        """Return the value and prolong its life."""
-        value = self._values.get(identifier)
-        if value is not None:
-            self._values.move_to_end(identifier)
-        return value
-
-    async def write(self, identifier: str, based_on: str, value: bytes) -> bool:
-        """Store the value unless the stored version is another one."""
-        if _version(self._values.get(identifier, b"")) != based_on:
-            return False
-        self._values[identifier] = value
-        if len(self._values) > IN_MEMORY:
-            self._values.popitem(last=False)
-        return True
-
-    async def remove(self, identifier: str) -> None:
-        """Remove the session."""
-        self._values.pop(identifier, None)
-
-
-class Sessions:
-    """Reads and changes sessions."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    async def load(self, identifier: str | None, user_id: str) -> Session | None:
-        """Return the user's session; None when the id is unknown, or somebody else's."""
-        if not identifier or len(identifier) != _ID_LENGTH or not identifier.isalnum():
+    async def load(self, cookie: str | None, who: Identity) -> Session | None:
+        """Return the session; None when there is none, or it is of another sign-in."""
+        text = await self._store.read(cookie or "", self._lifetime.seconds)
+        if not text:
             return None
-        value = await self._store.read(identifier)
-        if value is None:
+        body = orjson.loads(text)
+        left = self._lifetime.left(body["created"])
+        if body["token"] != who.claims.jti or left <= 0:
             return None
-        body = orjson.loads(value.partition(b":")[2])
-        if body["user_id"] != user_id:
-            return None
-        return Session(identifier, body["data"], user_id, _version(value))
+        session = Session("", body["data"], body["created"], cookie=cookie or "", max_age=left)
+        return await self._sealed(session, who) if self._lifetime.rolling else session
 
-    async def merge(self, identifier: str | None, user_id: str, changes: dict[str, Any]) -> Session:
-        """Set keys of the session, making one when there is none; raise SessionConflict.
+    async def merge(self, cookie: str | None, who: Identity, changes: dict[str, Any]) -> Session:
+        """Set keys of the session, making one when there is none."""
+        session = await self.load(cookie, who) or Session("")
+        session.data.update(changes)
+        return await self._sealed(session, who)
 
-        An id that we do not know is never taken over from the client.
-        """
-        for attempt in range(TRIES):
-            session = await self.load(identifier, user_id)
-            session = session or Session(generate_session_id(), user_id=user_id)
-            session.data.update(changes)
-            if await self._save(session):
-                return session
-            await asyncio.sleep(0.005 * attempt)
-        raise SessionConflict(identifier)
+    async def remove(self, cookie: str | None) -> None:
+        """Do nothing: the answer deletes the cookie."""
 
-    async def remove(self, identifier: str | None) -> None:
-        """End a session."""
-        if identifier:
-            await self._store.remove(identifier)
-
-    async def _save(self, session: Session) -> bool:
-        body = {"user_id": session.user_id, "data": session.data, "saved_at": time.time()}
-        version = generate_session_id()
-        value = version.encode() + b":" + orjson.dumps(body)
-        stored = await self._store.write(session.id, session.version, value)
-        if stored:
-            session.version = version
-        return stored
+    async def _sealed(self, session: Session, who: Identity) -> Session:
+        """Return the session with its new cookie; raise SessionTooLarge."""
+        left = session.max_age = self._lifetime.left(session.created)
+        body = _fitting(_body(session, who), LONGEST_COOKIE)
+        session.cookie = await self._store.write("", body, self._lifetime.seconds, left)
+        if len(session.cookie) + len(COOKIE) > LONGEST_COOKIE:
+            raise SessionTooLarge(_too_large(len(session.cookie), LONGEST_COOKIE))
+        return session
 
 
-def _version(value: bytes) -> str:
-    return value.partition(b":")[0].decode()
+def _body(session: Session, who: Identity) -> bytes:
+    body = {"token": who.claims.jti, "created": session.created, "data": session.data}
+    return orjson.dumps(body)
+
+
+def _fitting(body: bytes, most: int) -> bytes:
+    if len(body) > most:
+        raise SessionTooLarge(_too_large(len(body), most))
+    return body
+
+
+def _too_large(size: int, most: int) -> str:
+    return f"The session would have {size} bytes; {most} fit."

@@ -50,6 +50,14 @@ def _duration(value: Any) -> Any:
     return parse_duration(value) if isinstance(value, str) else value
 
 
+def _finite(value: Any) -> Any:
+    """Read a duration that has to end."""
+    seconds = _duration(value)
+    if seconds is None:
+        raise ValueError("must end; write 30d, 12h or the like")
+    return seconds
+
+
 def parse_hosts(text: str, default_port: int) -> tuple[tuple[str, int], ...]:
     """Return (host, port) of `a,b:26380,[::1]:26381`; blanks are dropped."""
     found = []
@@ -157,6 +165,10 @@ class Settings(BaseSettings):
         SameSite | None, BeforeValidator(_none_if_empty)
     ] = None  # fmt: skip
     webui_auth_cookie_secure: OptionalBool = None
+    session_lifetime: Annotated[int, BeforeValidator(_finite)] = 30 * UNITS["d"]
+    session_rolling: bool = True
+    revocation_policy: Literal["closed", "open"] = "closed"
+    enable_openapi: bool = True
     jwt_expires_in: Annotated[int | None, BeforeValidator(_duration)] = 4 * UNITS["w"]
     webui_secret_key: str = Field(
         "", validation_alias=_names("webui_secret_key", "webui_jwt_secret_key")

@@ -1,76 +1,72 @@
 """Session tokens: issued, verified and revoked so that every worker agrees.
 
-A revocation is in the database before the sign-out is answered; the notice that then goes to
-all workers only makes it faster. Without Redis a revoked token is refused everywhere as soon as
-the short memory of a positive answer is over; a valid one stays valid.
+The database is the truth: a revocation is in it before the sign-out is answered, and every worker
+follows its log of changes. Redis's notices only make the news travel faster. Which answers are
+remembered, and for how long, is in `verified_tokens`.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 import uuid
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import jwt
 
-from runtime.database import Database, User
+from runtime.accounts import Accounts
+from runtime.database import Database, DatabaseUnavailable
+from runtime.identity import Claims, Identity
+from runtime.supervision import Loop
+from runtime.verified_tokens import VerifiedTokens
+
+__all__ = ["Claims", "Identity", "Policy", "Tokens", "Told"]
 
 ALGORITHM = "HS256"
 SESSION = "session"
-REMEMBER_VALID_S = 0.3  # how long a positive answer of the database counts
-REMEMBERED = 10_000
-REVOKED_REMEMBERED = 100_000
+FOLLOW_EVERY_S = 0.2
+
+Policy = Literal["closed", "open"]
 
 
 @dataclass(frozen=True)
-class Claims:
-    """What a token with a good signature says. `expires_at` is in epoch seconds."""
+class Told:
+    """Whom to tell of a revocation; both do nothing by default."""
 
-    user_id: str
-    jti: str
-    issued_at: int
-    expires_at: int | None
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Who sent a request, and with which token."""
-
-    user: User
-    claims: Claims
-
-    @property
-    def id(self) -> str:
-        """Return the account's id."""
-        return self.user.id
-
-    @property
-    def is_admin(self) -> bool:
-        """Tell whether the account may do everything."""
-        return self.user.role == "admin"
+    token: Callable[[str, int | None], None] = field(default=lambda _jti, _expires_at: None)
+    user: Callable[[str], None] = field(default=lambda _user_id: None)
 
 
 class Tokens:
-    """`verify` raises DatabaseUnavailable when it cannot know; that is never a "no"."""
+    """`verify` raises DatabaseUnavailable when it cannot know; that is never a "no".
+
+    With the policy `open` it then accepts a token that this worker knew as valid before and was
+    never told to be revoked; `accepted_unverified` counts those answers.
+    """
 
     def __init__(
         self,
         database: Database,
         secret: str,
         lifetime_s: float | None,
-        on_revoked: Callable[[str, int | None], None] = lambda _jti, _expires_at: None,
+        told: Told | None = None,
+        policy: Policy = "closed",
     ) -> None:
         self._database = database
+        self._accounts = Accounts(database)
         self._secret = secret
         self._lifetime = lifetime_s
-        self._on_revoked = on_revoked
-        self._revoked: OrderedDict[str, None] = OrderedDict()
-        self._valid: OrderedDict[str, tuple[float, Identity]] = OrderedDict()
+        self._told = told or Told()
+        self._verified = VerifiedTokens()
+        self.policy = policy
+        self.accepted_unverified = self.refused_unverified = 0
 
-    def issue(self, user_id: str) -> tuple[str, int | None]:
+    # what a token says
+
+    def issue(self, user_id: str, stamp: int = 0) -> tuple[str, int | None]:
         """Return a new token and when it expires (epoch seconds; None: never)."""
         now = int(time.time())
         expires = None if self._lifetime is None else now + int(self._lifetime)
@@ -79,6 +75,7 @@ class Tokens:
             "jti": str(uuid.uuid4()),
             "iat": now,
             "typ": SESSION,
+            "session_stamp": stamp,
         }
         if expires is not None:
             claims["exp"] = expires
@@ -91,54 +88,114 @@ class Tokens:
             claims = jwt.decode(token, self._secret, [ALGORITHM], options=options)
             if claims.get("typ", SESSION) != SESSION:
                 return None
-            return Claims(str(claims["id"]), claims["jti"], claims["iat"], claims.get("exp"))
-        except (jwt.InvalidTokenError, KeyError):
+            found = (str(claims["id"]), str(claims["jti"]), int(claims["iat"]), claims.get("exp"))
+            return Claims(*found, stamp=claims.get("session_stamp", 0))
+        except (jwt.InvalidTokenError, KeyError, ValueError, TypeError):
             return None
+
+    # whether it is valid
 
     async def verify(self, token: str) -> Identity | None:
         """Return who the token belongs to, or None when it is not (or no longer) valid."""
+        if (known := self._verified.get(token)) is not None:
+            return known
         claims = self.decode(token)
         if claims is None or self.is_known_revoked(claims.jti):
             return None
-        if (remembered := self._remembered(claims.jti)) is not None:
-            return remembered
+        try:
+            return await self._ask(token, claims)
+        except DatabaseUnavailable:
+            if (last := self._accepted_without_knowing(token)) is not None:
+                return last
+            raise
+
+    async def _ask(self, token: str, claims: Claims) -> Identity | None:
         asked = time.monotonic()
         user = await self._database.user_if_not_revoked(claims.user_id, claims.jti)
-        if user is None or user.role == "pending" or self.is_known_revoked(claims.jti):
+        if user is None or user.role == "pending" or user.stamp != claims.stamp:
+            return None
+        if self.is_known_revoked(claims.jti):  # told while we asked
             return None
         identity = Identity(user, claims)
-        self._remember(identity, asked)
+        self._verified.put(token, identity, asked)
         return identity
+
+    def _accepted_without_knowing(self, token: str) -> Identity | None:
+        """Return whose token it was, if the policy accepts that; it is a good and known one."""
+        last = self._verified.last_known(token) if self.policy == "open" else None
+        if last is None:
+            self.refused_unverified += 1
+        else:
+            self.accepted_unverified += 1
+        return last
+
+    # what ends it
 
     async def revoke(self, claims: Claims) -> None:
         """Revoke a token for good; returns once that is in the database."""
-        await self._store_revocation(claims)
+        await self._database.revoke(claims.jti, claims.user_id, claims.expires_at)
         self.note_revoked(claims.jti)
-        self._on_revoked(claims.jti, claims.expires_at)
+        self._told.token(claims.jti, claims.expires_at)
+
+    async def revoke_user(self, user_id: str) -> bool:
+        """Revoke all tokens of an account; returns once that is in the database."""
+        found = await self._accounts.revoke_tokens(user_id)
+        self.user_changed(user_id)
+        return found
+
+    def user_changed(self, user_id: str) -> None:
+        """Have everybody look anew at an account that was changed in the database."""
+        self.note_user(user_id)
+        self._told.user(user_id)
 
     def note_revoked(self, jti: str) -> None:
         """Refuse the token from now on: another worker says it was revoked."""
-        self._valid.pop(jti, None)
-        self._revoked[jti] = None
-        if len(self._revoked) > REVOKED_REMEMBERED:  # older ones are in the database
-            self._revoked.popitem(last=False)
+        self._verified.revoked(jti)
+
+    def note_user(self, user_id: str) -> None:
+        """Ask the database anew about an account: another worker says it changed."""
+        self._verified.changed(user_id)
 
     def is_known_revoked(self, jti: str) -> bool:
         """Tell whether this worker was told that the token is revoked."""
-        return jti in self._revoked
+        return self._verified.is_revoked(jti)
 
-    async def _store_revocation(self, claims: Claims) -> None:
-        await self._database.revoke(claims.jti, claims.user_id, claims.expires_at)
+    # the log of changes
 
-    def _remembered(self, jti: str) -> Identity | None:
-        entry = self._valid.get(jti)
-        if entry is None or time.monotonic() - entry[0] > REMEMBER_VALID_S:
-            return None
-        return entry[1]
+    async def follow_forever(self, loop: Loop) -> None:
+        """Read the database's log of changes, five times a second. Runs for ever."""
+        last = await self._accounts.last_change()
+        self._verified.follow()
+        while True:
+            with contextlib.suppress(
+                DatabaseUnavailable
+            ):  # what is remembered soon ceases to count
+                last = await self._catch_up(last)
+                loop.succeeded()
+            await asyncio.sleep(FOLLOW_EVERY_S)
 
-    def _remember(self, identity: Identity, asked: float) -> None:
-        """Remember from when the database was asked, not from when it answered."""
-        self._valid[identity.claims.jti] = (asked, identity)
-        self._valid.move_to_end(identity.claims.jti)
-        if len(self._valid) > REMEMBERED:
-            self._valid.popitem(last=False)
+    async def _catch_up(self, last: int) -> int:
+        """Note all entries after `last`; return the newest number."""
+        began = time.monotonic()
+        while changes := await self._accounts.changes_after(last):
+            for change in changes:
+                self._note(change.jti, change.user_id)
+            last = changes[-1].number
+        self._verified.followed(began)
+        return last
+
+    def _note(self, jti: str | None, user_id: str | None) -> None:
+        if jti is not None:
+            self.note_revoked(jti)
+        if user_id is not None:
+            self.note_user(user_id)
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """Return the policy, and how often it had to decide."""
+        return {
+            "policy": self.policy,
+            "remembered": len(self._verified),
+            "accepted_unverified": self.accepted_unverified,
+            "refused_unverified": self.refused_unverified,
+        }

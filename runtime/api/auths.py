@@ -1,4 +1,4 @@
-"""Sign-up, sign-in, sign-out, and who am I."""
+"""Sign-up, sign-in, sign-out, the caller's password, and who am I."""
 
 from __future__ import annotations
 
@@ -7,80 +7,111 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
-from runtime.api.support import TOKEN_COOKIE, Admin, Who, json_object, reply, services, text_field
+from runtime.api.requests import JsonRoute
+from runtime.api.schemas import (
+    Added,
+    Done,
+    NewAccount,
+    NewPassword,
+    SignedIn,
+    SignIn,
+    SignUp,
+    WhoAmI,
+)
+from runtime.api.support import TOKEN_COOKIE, Admin, Who, reply, services
 from runtime.database import EmailTaken, User
 from runtime.sessions import COOKIE
 
-router = APIRouter(prefix="/api/v1/auths")
+router = APIRouter(prefix="/api/v1/auths", route_class=JsonRoute)
 ROLES = ("admin", "user", "pending")
 
 
-@router.post("/signup")
-async def sign_up(request: Request) -> Response:
+@router.post("/signup", response_model=SignedIn)
+async def sign_up(request: Request, body: SignUp) -> Response:
     """Make an account and sign it in; the first one becomes admin."""
-    user = await _add_user(request, "user", first_is_admin=True)
-    return _signed_in(request, user)
+    return _signed_in(request, await _add_user(request, body, "user", first_is_admin=True))
 
 
-@router.post("/add")
-async def add(request: Request, _: Admin) -> Response:
+@router.post("/add", response_model=Added)
+async def add(request: Request, _: Admin, body: NewAccount) -> Response:
     """Make an account for somebody else."""
-    body = await json_object(request)
-    role = body.get("role", "user")
-    if role not in ROLES:
-        raise HTTPException(422, f"`role` must be one of {', '.join(ROLES)}.")
-    user = await _add_user(request, role, first_is_admin=False)
-    token, _expires = services(request).tokens.issue(user.id)
-    return reply({"token": token, "token_type": "Bearer", **_public(user)})
+    user = await _add_user(request, body, body.role, first_is_admin=False)
+    token, _expires = services(request).tokens.issue(user.id, user.stamp)
+    return reply({"token": token, "token_type": "Bearer", **public(user)})
 
 
-@router.post("/signin")
-async def sign_in(request: Request) -> Response:
+@router.post("/signin", response_model=SignedIn)
+async def sign_in(request: Request, body: SignIn) -> Response:
     """Exchange e-mail and password for a token; 429 after too many attempts."""
-    body = await json_object(request)
-    email = text_field(body, "email").strip().lower()
-    password = text_field(body, "password")
+    await _admit(request, body.email)
     here = services(request)
-    address = request.client.host if request.client else ""
-    if wait_s := await here.sign_in_limit.take(email, address):
-        raise HTTPException(
-            429,
-            f"Too many attempts. Please try again in {wait_s} s.",
-            headers={"Retry-After": str(wait_s)},
-        )
-    user = await here.database.user_by_email(email)
-    fits = await here.passwords.verify(user.password_hash if user else None, password)
+    user = await here.database.user_by_email(body.email)
+    fits = await here.passwords.verify(user.password_hash if user else None, body.password)
     if user is None or not fits:
         raise HTTPException(400, "The email or password provided is incorrect.")
     return _signed_in(request, user)
 
 
-@router.post("/signout")
+@router.post("/update/password", response_model=SignedIn)
+async def change_password(request: Request, who: Who, body: NewPassword) -> Response:
+    """Change the caller's password; voids all tokens of before, and answers with a new one."""
+    await _admit(request, who.user.email)
+    here = services(request)
+    if not await here.passwords.verify(who.user.password_hash, body.password):
+        raise HTTPException(400, "The password provided is incorrect.")
+    hashed = await here.passwords.hash(body.new_password)
+    await here.accounts.change(who.id, password_hash=hashed)
+    here.tokens.user_changed(who.id)
+    user = await here.database.user_by_email(who.user.email)
+    if user is None:
+        raise HTTPException(404, "The account was removed meanwhile.")
+    return _signed_in(request, user)
+
+
+@router.post("/signout", response_model=Done)
 async def sign_out(request: Request, who: Who) -> Response:
     """Revoke the token, for every worker and for good; end its sockets and the session."""
     here = services(request)
     await here.sign_out(who)
     here.drop_session(request.cookies.get(COOKIE))
     answer = reply({"status": True})
-    answer.delete_cookie(TOKEN_COOKIE)
-    answer.delete_cookie(COOKIE)
+    answer.delete_cookie(TOKEN_COOKIE, httponly=True, **here.cookie_flags("auth"))
+    answer.delete_cookie(COOKIE, httponly=True, **here.cookie_flags("session"))
     return answer
 
 
-@router.get("/")
+@router.get("/", response_model=WhoAmI)
 async def who_am_i(who: Who) -> Response:
     """Return the account that the token belongs to."""
-    return reply({**_public(who.user), "expires_at": who.claims.expires_at})
+    return reply({**public(who.user), "expires_at": who.claims.expires_at})
 
 
-async def _add_user(request: Request, role: str, *, first_is_admin: bool) -> User:
-    body = await json_object(request)
-    email = text_field(body, "email").strip().lower()
-    if "@" not in email:
-        raise HTTPException(400, "The email format you entered is invalid.")
+def public(user: User) -> dict[str, Any]:
+    """Return what others may see of an account."""
+    return {
+        "id": user.id,
+        "email": user.email,
+        "name": user.name,
+        "role": user.role,
+        "profile_image_url": "/user.png",
+    }
+
+
+async def _admit(request: Request, email: str) -> None:
+    """Count an attempt to give a password; 429 when there were too many."""
+    address = request.client.host if request.client else ""
+    if wait_s := await services(request).sign_in_limit.take(email, address):
+        raise HTTPException(
+            429,
+            f"Too many attempts. Please try again in {wait_s} s.",
+            headers={"Retry-After": str(wait_s)},
+        )
+
+
+async def _add_user(request: Request, body: SignUp, role: str, *, first_is_admin: bool) -> User:
     here = services(request)
-    hashed = await here.passwords.hash(text_field(body, "password"))
-    user = User(str(uuid.uuid4()), email, text_field(body, "name"), role, hashed)
+    hashed = await here.passwords.hash(body.password)
+    user = User(str(uuid.uuid4()), body.email, body.name, role, hashed)
     try:
         return await here.database.add_user(user, first_is_admin=first_is_admin)
     except EmailTaken:
@@ -90,21 +121,13 @@ async def _add_user(request: Request, role: str, *, first_is_admin: bool) -> Use
 def _signed_in(request: Request, user: User) -> Response:
     """Answer with a new token; a session of before is not carried over (session fixation)."""
     here = services(request)
-    token, expires = here.tokens.issue(user.id)
-    body = {"token": token, "token_type": "Bearer", "expires_at": expires, **_public(user)}
+    token, expires = here.tokens.issue(user.id, user.stamp)
+    body = {"token": token, "token_type": "Bearer", "expires_at": expires, **public(user)}
     answer = reply(body)
-    answer.set_cookie(TOKEN_COOKIE, token, httponly=True, **here.cookie_flags("auth"))
+    life = here.settings.jwt_expires_in
+    flags = here.cookie_flags("auth")
+    answer.set_cookie(TOKEN_COOKIE, token, max_age=life, httponly=True, **flags)
     if old := request.cookies.get(COOKIE):
         here.drop_session(old)
-        answer.delete_cookie(COOKIE)
+        answer.delete_cookie(COOKIE, httponly=True, **here.cookie_flags("session"))
     return answer
-
-
-def _public(user: User) -> dict[str, Any]:
-    return {
-        "id": user.id,
-        "email": user.email,
-        "name": user.name,
-        "role": user.role,
-        "profile_image_url": "/user.png",
-    }

@@ -91,7 +91,13 @@ class Program:
 class Deployment:
     """Everything; `async with deployment(...)` starts and ends it."""
 
-    def __init__(self, folder: Path, with_redis: bool = True, workers: int = 2) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        with_redis: bool = True,
+        workers: int = 2,
+        environ: dict[str, str] | None = None,
+    ) -> None:
         self.folder = folder
         self.provider = Provider()
         redis = ["redis-server", "--bind", REDIS, "--port", "6379", "--save", "", "--dir"]
@@ -105,6 +111,7 @@ class Deployment:
             "ARGON2_MEMORY_KIB": "1024",
             "ENABLE_STAR_SESSIONS_MIDDLEWARE": "true",
             "REDIS_URL": f"redis://{REDIS}:6379/0" if with_redis else "",
+            **(environ or {}),
         }
         self.urls = [f"http://{SUBNET}.{50 + n}:{PORT}" for n in range(workers)]
         self.workers = [

@@ -1,4 +1,4 @@
-"""Local tasks, intents' fields, sessions in memory, and the provider's stream."""
+"""Local tasks, intents' fields, and the provider's stream."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import asyncio
 import pytest
 
 from runtime.provider import EventParser, ProviderError
-from runtime.sessions import MemoryStore, Session, Sessions
 from runtime.supervision import Loop, Supervisor
 from runtime.task_stops import parse
 from runtime.tasks import Draining, Tasks
@@ -107,34 +106,6 @@ def test_event_parser_refuses_what_is_no_chunk(line: bytes) -> None:
     """A broken event is an error of the provider, never an empty text."""
     with pytest.raises(ProviderError):
         EventParser().feed(line + b"\n")
-
-
-async def test_late_write_does_not_bring_a_removed_session_back() -> None:
-    """A write based on a version that is gone changes nothing."""
-    store = MemoryStore()
-    sessions = Sessions(store)
-    first = await sessions.merge(None, "u", {"a": 1})
-    await sessions.remove(first.id)
-    assert await store.write(first.id, first.version, b"late:{}") is False
-    assert await sessions.load(first.id, "u") is None
-
-
-async def test_late_write_does_not_overwrite_a_newer_one() -> None:
-    """Of two writes based on the same version only the first is stored."""
-    sessions = Sessions(MemoryStore())
-    first = await sessions.merge(None, "u", {"a": 1})
-    stale = Session(first.id, {"a": 0}, "u", first.version)
-    await sessions.merge(first.id, "u", {"a": 2})
-    assert await sessions._save(stale) is False
-    newest = await sessions.load(first.id, "u")
-    assert newest is not None
-    assert newest.data == {"a": 2}
-
-
-async def test_session_id_of_the_client_is_not_adopted() -> None:
-    """An id that we never issued gets a fresh one (session fixation)."""
-    session = await Sessions(MemoryStore()).merge("0" * 32, "u", {"a": 1})
-    assert session.id != "0" * 32
 
 
 async def test_failing_loop_is_started_again_and_counted() -> None:

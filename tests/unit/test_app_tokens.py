@@ -53,7 +53,7 @@ async def test_revocation_is_seen_by_a_worker_that_was_told_nothing(
     assert identity is not None
     await here.revoke(identity.claims)
     assert await here.verify(token) is None
-    monkeypatch.setattr("runtime.tokens.REMEMBER_VALID_S", 0.0)
+    monkeypatch.setattr("runtime.verified_tokens.ALONE_S", -1.0)
     assert await there.verify(token) is None
 
 

@@ -31,7 +31,11 @@ class JsonRoute(APIRoute):
     def get_route_handler(self) -> Handler:
         """Return the handler."""
         handle = super().get_route_handler()
-        return lambda request: handle(StrictRequest(request.scope, request.receive))
+
+        async def strictly(request: Request) -> Response:
+            return await handle(StrictRequest(request.scope, request.receive))
+
+        return strictly
 
 
 class BodyLimit:

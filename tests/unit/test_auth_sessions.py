@@ -34,7 +34,7 @@ async def test_cookie_holds_the_data_for_the_sign_in_that_wrote_it() -> None:
 @pytest.mark.parametrize(
     "change", [lambda c: c[:-1], lambda c: "x" + c, lambda _: "", lambda _: "é"]
 )
-async def test_cookie_that_was_changed_is_no_session(change: object) -> None:
+async def test_cookie_that_was_changed_is_no_session(change: Callable[[str], str]) -> None:
     """A cookie that we did not sign as it is counts for nothing."""
     sessions = CookieSessions(SECRET, Lifetime(MONTH, rolling=True))
     session = await sessions.merge(None, signed_in("one"), {"a": 1})

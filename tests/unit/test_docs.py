@@ -183,6 +183,7 @@ def _redis_keys() -> Iterator[str]:
     yield from (keys.task_commands, keys.task_stops)
     yield from (keys.events_origin("ID"), keys.instance("ID"), keys.session("ID"))
     yield from (keys.task("ID"), keys.tasks_item("ID"), keys.token_revoked("JTI"))
+    yield keys.user_revoked("ID")
     yield keys.rate_limit("key", 7).replace("{key}:7", "{KEY}:BUCKET")
     yield keys.response_stream("ID")
     yield from (keys.session_pool_seen, ":users", ":instances", keys.session_pool_room("ROOM"))

@@ -124,7 +124,9 @@ def driver_url(url: str) -> str:
 
 
 class Database:
-    """Transactions, and the queries of accounts, tokens and chats. Raises DatabaseUnavailable when the database does not answer.
+    """Transactions, and the queries of accounts, tokens and chats.
+
+    Raises DatabaseUnavailable when the database does not answer.
 
     A transaction is one function that runs in one thread from begin to commit: SQLite has one
     write lock for all workers, and held across turns of a busy event loop it would be held long.

@@ -39,7 +39,8 @@ def serve(host: str, port: int, workers: int | None, fd: int | None) -> None:
     if settings.uvicorn_workers > 1 and fd is None:
         from runtime.workers import Workers
 
-        sys.exit(Workers(host, port, settings.uvicorn_workers).run())
+        parent = Workers(host, port, settings.uvicorn_workers, settings.drain_timeout)
+        sys.exit(parent.run())
     sys.exit(serve_one(settings, host, port, fd))
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import socket
+from types import FrameType
 
 import uvicorn
 
 from runtime.services import Services
 
 log = logging.getLogger(__name__)
+
+BY_SIGNAL = 128  # what shells add to the number of the signal that ended a process
 
 
 class DrainingServer(uvicorn.Server):
@@ -18,6 +23,16 @@ class DrainingServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, services: Services) -> None:
         super().__init__(config)
         self._services = services
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain at the first signal; end at once at the second.
+
+        What is left then is what a crash leaves: the other workers clean it up.
+        """
+        if self.should_exit:
+            log.warning("%s again: ended without draining", signal.Signals(sig).name)
+            os._exit(BY_SIGNAL + sig)
+        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain while requests are still answered; then close connections and lifespan."""

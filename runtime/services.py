@@ -43,7 +43,6 @@ from runtime.tokens import Identity, Tokens, Told
 log = logging.getLogger(__name__)
 
 CHAT_OWNERS = 20_000
-DRAIN_S = 2.0
 FORGET_EVERY_S = 3600.0
 DROP_TRIES = 60
 FLUSH_WITHIN_S = 1.0
@@ -184,15 +183,18 @@ class Services:
         redis.subscriber.start()
 
     async def drain(self) -> None:
-        """Take no new work, end what runs, take our records out of Redis."""
+        """Take no new work, end what runs, take our records out of Redis and the database."""
         if self.draining:
             return
         self.draining = True
-        await self.tasks.drain(DRAIN_S)
+        await self.tasks.drain(self.settings.drain_timeout)
         if self.redis is not None and self.redis.client.available:
             with contextlib.suppress(RedisUnavailable, TimeoutError):  # they expire
                 async with asyncio.timeout(FLUSH_WITHIN_S):
                     await self.redis.records.flush()
+                    await self.streams.write()
+        with contextlib.suppress(DatabaseUnavailable):  # then the others find us dead
+            await self.task_owner.leave()
 
     async def stop(self) -> None:
         """Close everything, whatever fails on the way."""

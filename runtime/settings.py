@@ -186,6 +186,7 @@ class Settings(BaseSettings):
     database_url: Text = ""
     uvicorn_workers: int = Field(1, ge=1)
     allow_workers_without_redis: bool = False
+    drain_timeout: float = Field(2.0, ge=0, le=3600, description="seconds")
     instance_id: str = Field(default_factory=lambda: str(uuid.uuid4()), min_length=1)
     forwarded_allow_ips: Text = "127.0.0.0/8"
     openai_api_base_url: Text = Field(

@@ -66,12 +66,18 @@ class TaskOwner:
         self._seen: dict[str, Seen] = {}
         self._unknown: dict[str, float] = {}  # records of tasks that the database does not have
         self._rounds = 0
+        self._left = False
         self.buried = 0  # processes
         self.interrupted = 0  # their tasks
 
     async def start(self) -> None:
         """Become an owner, before the first task. Raises DatabaseUnavailable."""
         await self._store.beat()
+
+    async def leave(self) -> None:
+        """Be an owner no more: nothing runs here, or it is interrupted."""
+        self._left = True
+        await self._store.leave()
 
     async def keep(self, loop: Loop) -> None:
         """Beat and look after the others. Runs for ever."""
@@ -87,7 +93,7 @@ class TaskOwner:
 
     async def beat(self) -> None:
         """Count up; when we were taken for dead, end what was taken from us."""
-        if await self._store.beat():
+        if self._left or await self._store.beat():
             return
         ours = list(self._tasks.running)
         log.warning("this worker was taken for dead; it has %d tasks", len(ours))

@@ -16,7 +16,7 @@ import click
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 10.0
 HEALTHY_S = 10.0
-STOP_WITHIN_S = 15.0
+STOP_WITHIN_S = 15.0  # beside the time that running answers may take
 POLL_S = 0.2
 BACKLOG = 2048
 
@@ -24,17 +24,22 @@ BACKLOG = 2048
 class Workers:
     """The parent: it serves nothing itself."""
 
-    def __init__(self, host: str, port: int, count: int) -> None:
+    def __init__(self, host: str, port: int, count: int, drain_s: float) -> None:
         self._socket = _listen(host, port)
         self._count = count
+        self._stop_within = drain_s + STOP_WITHIN_S
         self._stopping = threading.Event()
         self._pause = FIRST_PAUSE_S
+        self._children: list[subprocess.Popen[bytes]] = []
 
     def run(self) -> int:
-        """Keep the workers running until SIGTERM or SIGINT; return the exit code."""
+        """Keep the workers running until SIGTERM or SIGINT; return the exit code.
+
+        They drain; a second signal ends them at once.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._stopping.set())
-        children = [self._start() for _ in range(self._count)]
+            signal.signal(number, self._on_signal)
+        self._children = children = [self._start() for _ in range(self._count)]
         began = [time.monotonic()] * self._count
         while not self._stopping.wait(POLL_S):
             for place, child in enumerate(children):
@@ -42,7 +47,13 @@ class Workers:
                     continue
                 self._wait_before_restart(child, time.monotonic() - began[place])
                 children[place], began[place] = self._start(), time.monotonic()
-        return _stop(children)
+        return _stop(children, self._stop_within)
+
+    def _on_signal(self, *_: object) -> None:
+        if self._stopping.is_set():
+            for child in self._children:
+                child.kill()
+        self._stopping.set()
 
     def _start(self) -> subprocess.Popen[bytes]:
         """Start a worker by our own command line, with an instance id of its own."""
@@ -62,19 +73,18 @@ class Workers:
         self._stopping.wait(self._pause)
 
 
-def _stop(children: list[subprocess.Popen[bytes]]) -> int:
-    """End all workers; return 1 when one had to be killed."""
+def _stop(children: list[subprocess.Popen[bytes]], within: float) -> int:
+    """End all workers; return 1 when one did not end by itself with exit code 0."""
     for child in children:
         child.send_signal(signal.SIGTERM)
-    code, until = 0, time.monotonic() + STOP_WITHIN_S
+    until = time.monotonic() + within
     for child in children:
         try:
             child.wait(max(0.0, until - time.monotonic()))
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
-            code = 1
-    return code
+    return int(any(child.returncode for child in children))
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -32,6 +32,12 @@ class Provider:
         self.open: set[str] = set()
         self.closed: dict[str, int] = {}
         self._runner: web.AppRunner | None = None
+        self._next_close: asyncio.Future[str] | None = None
+
+    async def next_close(self) -> str:
+        """Return the name of the next stream that ends, as soon as it does."""
+        self._next_close = asyncio.get_running_loop().create_future()
+        return await self._next_close
 
     async def start(self) -> None:
         """Listen."""
@@ -61,6 +67,8 @@ class Provider:
         finally:
             self.open.discard(name)
             self.closed[name] = sent
+            if self._next_close is not None and not self._next_close.done():
+                self._next_close.set_result(name)
         return response
 
 
@@ -77,6 +85,15 @@ class Program:
             self._process = await asyncio.create_subprocess_exec(
                 *self._argv, env={**os.environ, **self._env}, stdout=out, stderr=out
             )
+
+    def add_arguments(self, *words: str) -> None:
+        """Add words to the command of the next start."""
+        self._argv += words
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     async def stop(self, kill: bool = False) -> int:
         """End it and return its exit code."""
@@ -98,6 +115,7 @@ class Deployment:
         workers: int = 2,
         environ: dict[str, str] | None = None,
     ) -> None:
+        """Run a Redis of our own, or none; `environ` is added to the workers' environment."""
         self.folder = folder
         self.provider = Provider()
         redis = ["redis-server", "--bind", REDIS, "--port", "6379", "--save", "", "--dir"]

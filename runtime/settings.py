@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -67,7 +75,10 @@ def parse_hosts(text: str, default_port: int) -> tuple[tuple[str, int], ...]:
         if not match:
             raise ValueError(f"`{entry}` is no host; write host, host:port or [ipv6]:port")
         host = match[1] or match[2] or match[3]
-        found.append((host, int(match[4] or default_port)))
+        port = int(match[4] or default_port)
+        if not 1 <= port <= 65535:
+            raise ValueError(f"`{entry}`: {port} is no port; ports go from 1 to 65535")
+        found.append((host, port))
     return tuple(found)
 
 
@@ -96,9 +107,24 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 OptionalPort = Annotated[Port | None, BeforeValidator(_none_if_empty)]
 Heartbeat = Annotated[int, Field(ge=5, le=90)]
 OptionalBool = Annotated[bool | None, BeforeValidator(_none_if_empty)]
+RedisDelay = Annotated[
+    Annotated[float, Field(ge=0, le=10_000)] | None, BeforeValidator(_none_if_empty)
+]  # fmt: skip
 SameSite = Literal["lax", "strict", "none"]
 Manager = Literal["redis", "redis-pubsub", ""]
 Options = Annotated[dict[str, Any], BeforeValidator(_options)]
+
+
+class SocketRedisOptions(BaseModel):
+    """WEBSOCKET_REDIS_OPTIONS: what the sockets' connections do otherwise than the rest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    socket_timeout: OptionalSeconds = None
+    socket_connect_timeout: OptionalSeconds = None
+    socket_keepalive: bool | None = None
+    health_check_interval: OptionalSeconds = None
+    max_connections: Annotated[int, Field(ge=2)] | None = None
 
 
 class Settings(BaseSettings):
@@ -129,10 +155,10 @@ class Settings(BaseSettings):
     redis_sentinel_port: Port = 26379
     redis_sentinel_username: OptionalText = None
     redis_sentinel_password: OptionalText = None
-    redis_sentinel_max_retry_count: int = Field(2, ge=1)
+    redis_sentinel_max_retry_count: int = Field(2, ge=0, le=100, description="after the first try")
     redis_socket_connect_timeout: Seconds = 0.5
     redis_socket_timeout: Seconds = 1.0
-    redis_reconnect_delay: float = Field(100, ge=0, le=10_000, description="milliseconds")
+    redis_reconnect_delay: RedisDelay = Field(None, description="milliseconds")
     redis_socket_keepalive: bool = True
     redis_health_check_interval: OptionalSeconds = None
     redis_max_connections: int = Field(16, ge=2)
@@ -143,7 +169,9 @@ class Settings(BaseSettings):
     websocket_manager: Manager | None = None
     websocket_redis_url: OptionalText = None
     websocket_redis_cluster: OptionalBool = None
-    websocket_redis_options: Options = {}
+    websocket_redis_options: Annotated[SocketRedisOptions, BeforeValidator(_options)] = (
+        SocketRedisOptions()
+    )
     websocket_sentinel_hosts: OptionalText = None
     websocket_sentinel_port: OptionalPort = None
     websocket_server_ping_interval: int = Field(25, ge=1)
@@ -198,29 +226,52 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
-        if not self.redis_url and self.redis_sentinel_hosts:
-            raise ValueError("REDIS_SENTINEL_HOSTS is set but REDIS_URL is not; set REDIS_URL to "
-                             "redis://SERVICE:6379/0 with the service's name")  # fmt: skip
-        if self.redis_cluster and not self.redis_url:
-            raise ValueError("REDIS_CLUSTER is true but REDIS_URL is not set; name cluster nodes")
-        if self.websocket_manager and not (self.websocket_redis_url or self.redis_url):
-            raise ValueError(f"WEBSOCKET_MANAGER={self.websocket_manager} needs REDIS_URL")
+        self._redis_consistent()
         if self.uvicorn_workers > 1 and not (self.redis_url or self.allow_workers_without_redis):
             raise ValueError(
                 f"UVICORN_WORKERS={self.uvicorn_workers} needs REDIS_URL: without Redis every "
                 "worker has its own sessions, sockets and tasks. Set REDIS_URL, one worker, or "
                 "ALLOW_WORKERS_WITHOUT_REDIS=true if a load balancer pins users"
             )
+        return self
+
+    def _redis_consistent(self) -> None:
+        """Refuse half a configuration: it would connect somewhere else, or nowhere."""
         parse_hosts(self.redis_sentinel_hosts, self.redis_sentinel_port)
         parse_hosts(self.websocket_sentinel_hosts or "", 26379)
-        return self
+        if any(blank in self.redis_key_prefix for blank in " \t\n{}*?[]"):
+            raise ValueError("REDIS_KEY_PREFIX may not have blanks or any of {}*?[]")
+        if not self.redis_url and self.redis_sentinel_hosts:
+            raise ValueError("REDIS_SENTINEL_HOSTS is set but REDIS_URL is not; set REDIS_URL to "
+                             "redis://SERVICE:6379/0 with the service's name")  # fmt: skip
+        if self.redis_cluster and not self.redis_url:
+            raise ValueError("REDIS_CLUSTER is true but REDIS_URL is not set; name cluster nodes")
+        if not (self.websocket_redis_url or self.redis_url):
+            self._needs_no_redis()
+        if self.redis_sentinel_username and not self.redis_sentinel_password:
+            raise ValueError("REDIS_SENTINEL_USERNAME is set but REDIS_SENTINEL_PASSWORD is not")
+        hosts = self.redis_sentinel_hosts or self.websocket_sentinel_hosts
+        if self.redis_sentinel_password and not hosts:
+            raise ValueError("REDIS_SENTINEL_PASSWORD is set but REDIS_SENTINEL_HOSTS is not; "
+                             "name the sentinels, or unset it")  # fmt: skip
+
+    def _needs_no_redis(self) -> None:
+        """Refuse variables that mean nothing without a URL."""
+        if self.websocket_manager:
+            raise ValueError(f"WEBSOCKET_MANAGER={self.websocket_manager} needs REDIS_URL")
+        if self.websocket_sentinel_hosts:
+            raise ValueError("WEBSOCKET_SENTINEL_HOSTS is set but neither WEBSOCKET_REDIS_URL nor "
+                             "REDIS_URL is; set one to redis://SERVICE:6379/0")  # fmt: skip
+        if self.websocket_redis_cluster:
+            raise ValueError("WEBSOCKET_REDIS_CLUSTER is true but neither WEBSOCKET_REDIS_URL nor "
+                             "REDIS_URL is set; name cluster nodes")  # fmt: skip
 
     @property
     def manager(self) -> Manager:
         """Socket.IO manager: what was chosen, else `redis` wherever there is a Redis."""
         if self.websocket_manager is not None:
             return self.websocket_manager
-        return "redis" if self.redis_url else ""
+        return "redis" if self.redis_url or self.websocket_redis_url else ""
 
     @property
     def database(self) -> str:
@@ -255,10 +306,7 @@ class Settings(BaseSettings):
             "redis_cluster": self.websocket_redis_cluster,
             "redis_sentinel_hosts": self.websocket_sentinel_hosts,
             "redis_sentinel_port": self.websocket_sentinel_port,
-            "redis_socket_timeout": self.websocket_redis_options.get("socket_timeout"),
-            "redis_socket_connect_timeout": self.websocket_redis_options.get(
-                "socket_connect_timeout"
-            ),
+            **{f"redis_{name}": value for name, value in self.websocket_redis_options},
         }
         return self.model_copy(update={k: v for k, v in given.items() if v is not None})
 
@@ -278,7 +326,14 @@ def _message(error: dict[str, Any], environ: Mapping[str, str]) -> str:
     text = str(error["msg"]).removeprefix("Value error, ")
     if not error["loc"]:
         return text
-    name = str(error["loc"][0]).upper()
+    name, *inside = (str(part) for part in error["loc"])
+    name = name.upper()
+    if inside and error["type"] == "extra_forbidden":
+        known = ", ".join(SocketRedisOptions.model_fields)
+        return (f"{name}: `{inside[0]}` is not known; known: {known}. Credentials and TLS options "
+                "belong into WEBSOCKET_REDIS_URL")  # fmt: skip
+    if inside:
+        text = f"`{inside[0]}` {text}"
     secret = any(word in name for word in ("SECRET", "PASSWORD", "KEY", "URL"))
     came = "" if secret else f"={environ.get(name, error.get('input'))}"
     return f"{name}{came}: {text}"

@@ -10,14 +10,17 @@ from collections.abc import Awaitable, Callable
 from runtime.redis.errors import BreakerOpen, RedisUnavailable
 
 PROBE_S = 0.1
+SHORTEST_S = 0.02  # REDIS_RECONNECT_DELAY=0 must not spin
 GRACE_S = 0.05  # how long a call waits for a probe before it fails
 
 
 class Breaker:
     """Open from a failure until a probe, repeated in the background, succeeds."""
 
-    def __init__(self, probe: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, probe: Callable[[], Awaitable[None]], period: float | None = None) -> None:
+        """`period` in seconds between two probes."""
         self._probe = probe
+        self._period = PROBE_S if period is None else max(period, SHORTEST_S)
         self._closed = asyncio.Event()
         self._closed.set()
         self._task: asyncio.Task[None] | None = None
@@ -64,4 +67,4 @@ class Breaker:
             else:
                 self._closed.set()
                 return
-            await asyncio.sleep(PROBE_S * random.uniform(0.8, 1.2))
+            await asyncio.sleep(self._period * random.uniform(0.8, 1.2))

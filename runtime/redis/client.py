@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import random
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
@@ -12,17 +12,19 @@ from redis.asyncio import Redis
 from redis.exceptions import AskError, ResponseError
 
 from runtime.redis.breaker import Breaker
-from runtime.redis.errors import BreakerOpen, RedisUnavailable, translate
+from runtime.redis.errors import RedisDenied, RedisUnavailable, translate
 from runtime.redis.shared import SharedWires
 from runtime.redis.topology import Key, Topology
 from runtime.redis.wire import Argument
 from runtime.settings import Settings
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 SILENT_S = 0.1  # a cancelled call that heard nothing for this long met a hanging node
 PROBE_TIMEOUT_S = 1.2  # a dial and a round trip, also on a busy machine
-RETRY_PAUSE_S = 0.02
+RETRY_PAUSE_S = 0.03
 KEY_AFTER = {"EVAL": 3, "EVALSHA": 3, "FCALL": 3, "XGROUP CREATE": 2, "BITOP": 2, "OBJECT": 2}
 KEYLESS = frozenset(
     {"PING", "TIME", "INFO", "PUBLISH", "SCRIPT", "DBSIZE", "CLIENT", "CONFIG", "ECHO", "FLUSHDB"}
@@ -81,9 +83,11 @@ class RedisClient:
         self.topology = topology
         self.commands = Commands(self)
         self._wires = SharedWires(topology, purpose, settings.redis_max_connections)
+        self._attempts = 1 + settings.redis_sentinel_max_retry_count
         self._breakers: dict[str, Breaker] = {}
         self._forget = topology.on_change(self._moved)
         self._trimming: asyncio.Task[None] | None = None
+        self._forbidden: set[str] = set()  # bounded: one text per command
         self.last_success = 0.0  # time.monotonic()
 
     @property
@@ -104,7 +108,8 @@ class RedisClient:
     ) -> T:
         """Run `call(redis)` within `deadline` seconds; raise RedisUnavailable when it cannot be.
 
-        A command that was surely not executed is tried again; any other only if idempotent.
+        A command that was surely not executed is tried again; any other only if idempotent. At most
+        REDIS_SENTINEL_MAX_RETRY_COUNT times, REDIS_RECONNECT_DELAY apart, and within the deadline.
         Mistakes such as WRONGTYPE pass through as redis-py's ResponseError.
         """
         until = time.monotonic() + deadline
@@ -116,12 +121,10 @@ class RedisClient:
                     return await call(self.commands)
             except TimeoutError:
                 raise RedisUnavailable(f"no answer within {deadline:g} s") from None
-            except BreakerOpen:
-                raise
             except RedisUnavailable as error:
-                again = (error.refused or idempotent) and attempt < 3
-                pause = RETRY_PAUSE_S * random.uniform(0.5, 1.5)
-                if not again or time.monotonic() + pause >= until:
+                safe = error.retriable and (error.refused or idempotent)
+                pause = self.topology.dial.pause(RETRY_PAUSE_S)
+                if not safe or attempt >= self._attempts or time.monotonic() + pause >= until:
                     raise
             await asyncio.sleep(pause)
 
@@ -194,14 +197,24 @@ class RedisClient:
         return replies
 
     def _failed(self, breaker: Breaker, error: RedisUnavailable) -> None:
+        if isinstance(error, RedisDenied) and error.forbidden:
+            self._tell_forbidden(error.reason)
+            return  # one command is forbidden; the server serves the others
         self.topology.refresh()
         breaker.open(error.reason)
+
+    def _tell_forbidden(self, reason: str) -> None:
+        if reason not in self._forbidden:  # not once per call
+            self._forbidden.add(reason)
+            log.error("%s", reason)
 
     def _breaker(self, key: Key) -> Breaker:
         """Return the breaker of the key's shard."""
         shard = self.topology.shard(key)
         if shard not in self._breakers:
-            self._breakers[shard] = Breaker(lambda: self._probe(key, shard))
+            self._breakers[shard] = Breaker(
+                lambda: self._probe(key, shard), self.topology.dial.reconnect_delay
+            )
         return self._breakers[shard]
 
     async def _probe(self, key: Key, shard: str) -> None:

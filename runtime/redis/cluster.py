@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from redis.crc import key_slot
+from redis.exceptions import ResponseError
 
-from runtime.redis.errors import RedisUnavailable
+from runtime.redis.errors import RedisDenied, RedisUnavailable, explain
 from runtime.redis.topology import ASK_TIMEOUT_S, Key, Topology, log
 from runtime.redis.wire import Address, Dial, Wire
 
@@ -37,15 +38,21 @@ def _slots(words: Iterable[str]) -> tuple[tuple[int, int], ...]:
     return tuple(ranges)
 
 
-def parse_nodes(text: str) -> tuple[list[Claim], set[Address]]:
-    """Return the primaries' claims and the addresses of all nodes, from CLUSTER NODES."""
+def parse_nodes(text: str, by_name: bool = False) -> tuple[list[Claim], set[Address]]:
+    """Return the primaries' claims and the addresses of all nodes, from CLUSTER NODES.
+
+    `by_name`: nodes that announce a host name are addressed by it, as TLS certificates want.
+    """
     claims: list[Claim] = []
     nodes: set[Address] = set()
     for line in text.splitlines():
         words = line.split()
         if len(words) < 8 or "noaddr" in words[2] or "handshake" in words[2]:
             continue
-        host, _, port = words[1].split("@")[0].split(",")[0].rpartition(":")
+        place, _, names = words[1].partition(",")
+        host, _, port = place.split("@")[0].rpartition(":")
+        if by_name:
+            host = names.split(",")[0] or host
         if not host:
             continue
         nodes.add((host, int(port)))
@@ -107,7 +114,11 @@ class Cluster(Topology):
                         wire = await self._any_node()
                     text = await wire.call("CLUSTER", "NODES", within=ASK_TIMEOUT_S)
                     self._learn(str(text))
-                except RedisUnavailable:
+                except (RedisDenied, ResponseError) as error:  # the next try will end the same way
+                    self._trouble = {self._nodes[-1]: explain(error)}
+                except RedisUnavailable as error:
+                    self._trouble = {self._nodes[-1]: error.reason}
+                    await asyncio.sleep(self.dial.pause(0))
                     self._poke.set()  # try the next node at once, after the pause for bursts
                 except Exception:  # a strange answer must not end the watch
                     log.exception("cluster watch")
@@ -123,7 +134,7 @@ class Cluster(Topology):
         return await self.dial_node(address, "cluster", decode=True)
 
     def _learn(self, text: str) -> None:
-        claims, nodes = parse_nodes(text)
+        claims, nodes = parse_nodes(text, by_name=self.dial.tls is not None)
         self._nodes += [n for n in sorted(nodes) if n not in self._nodes]
         keep = nodes | set(self._seeds)
         self._nodes = [n for n in self._nodes if n in keep]
@@ -137,4 +148,4 @@ class Cluster(Topology):
             self._known.set()
 
     def _unknown(self) -> str:
-        return f"no node of {len(self._nodes)} tells the slot map"
+        return f"no node of {len(self._nodes)} tells the slot map{self._why()}"

@@ -170,7 +170,7 @@ class _Loop:
                 except Exception:  # whatever it is, the worker must not stay deaf
                     log.exception("%s failed", self.purpose)
                 self._topology.refresh()
-                await asyncio.sleep(RETRY_S * random.uniform(0.5, 1.0))
+                await asyncio.sleep(self._topology.dial.pause(RETRY_S))
         finally:
             forget()
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from redis.exceptions import ResponseError
 
-from runtime.redis.errors import RedisUnavailable
+from runtime.redis.errors import RedisUnavailable, translate
 from runtime.redis.topology import ASK_TIMEOUT_S, Key, Topology, log
-from runtime.redis.wire import Address, Dial, Wire, open_wire
+from runtime.redis.wire import Address, Dial, Wire, open_wire, shown
 
 FRESH_S = 2.0
 
@@ -68,7 +68,7 @@ class Sentinel(Topology):
             raise
         if role not in ("master", b"master"):
             wire.drop()
-            raise RedisUnavailable(f"{address[0]}:{address[1]} is a replica", refused=True)
+            raise RedisUnavailable(f"{shown(address)} is a replica", refused=True)
         return wire
 
     def _watchers(self) -> list[asyncio.Task[None]]:
@@ -85,8 +85,11 @@ class Sentinel(Topology):
                     if wire is None or not wire.is_open:
                         wire = await open_wire(address, self._ask, "sentinel", decode=True)
                     self._hear(address, await self._question(wire))
-                except RedisUnavailable:
+                    self._trouble.pop(address, None)
+                except RedisUnavailable as error:
+                    self._trouble[address] = error.reason
                     self._answers.pop(address, None)
+                    await asyncio.sleep(self.dial.pause(0))
                 except Exception:  # a strange answer must not end the watch
                     log.exception("sentinel %s:%s", *address)
                 await self._pause()
@@ -101,7 +104,11 @@ class Sentinel(Topology):
             ("SENTINEL", "MASTER", self.service),
         ]
         address, state = await wire.call_many(questions, ASK_TIMEOUT_S)
-        if isinstance(address, Exception) or isinstance(state, Exception) or not address:
+        if isinstance(address, Exception) and (denied := translate(address)):
+            raise denied
+        if not address:
+            raise RedisUnavailable(f"{shown(wire.address)} watches no service `{self.service}`")
+        if isinstance(address, Exception) or isinstance(state, Exception):
             return None
         fields = dict(zip(state[::2], state[1::2], strict=False))
         return Answer((address[0], int(address[1])), int(fields.get("config-epoch", 0)))
@@ -122,4 +129,5 @@ class Sentinel(Topology):
             self._changed()
 
     def _unknown(self) -> str:
-        return f"no sentinel of {len(self.sentinels)} tells the primary of `{self.service}`"
+        asked = f"no sentinel of {len(self.sentinels)}"
+        return f"{asked} tells the primary of `{self.service}`{self._why()}"

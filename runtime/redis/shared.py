@@ -80,6 +80,18 @@ class SharedWire:
             self.drop()
             raise
 
+    async def fresh(self, unused: float | None) -> bool:
+        """Tell whether it can be used; one unused for `unused` seconds has to answer first."""
+        if not self.is_open:
+            return False
+        if unused is None or time.monotonic() - max(self.last_used, self.last_reply) < unused:
+            return True
+        try:
+            await self.call_many([("PING",)])
+        except RedisUnavailable:
+            return False
+        return True
+
     def silent_since(self, sent: float) -> bool:
         """Whether the server said nothing for a while after `sent`."""
         return self.last_reply < sent and time.monotonic() - sent > 0.1
@@ -141,7 +153,7 @@ class SharedWires:
         address = await self._topology.locate(key)
         async with self._opening.setdefault(address, asyncio.Lock()):
             wire = self._wires.get(address)
-            if wire is None or not wire.is_open:
+            if wire is None or not await wire.fresh(self._topology.dial.health_check):
                 self._make_room()
                 opened = await self._topology.open(key, self._purpose, decode=True)
                 wire = SharedWire(opened, self._topology.dial.timeout)

@@ -72,7 +72,8 @@ class Subscriber:
 
     async def run(self) -> None:
         """Subscribe, listen, and again after every loss."""
-        pause, longest = BACKOFF_S
+        first, longest = self._backoff()
+        pause = first
         told = ""
         while True:
             before = self.subscriptions
@@ -85,10 +86,15 @@ class Subscriber:
             except Exception:  # a strange reply must not end the subscription
                 log.exception("%s: listening failed", self.channel)
             if self.subscriptions > before:
-                pause = BACKOFF_S[0]
+                pause = first
             self._topology.refresh()
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, longest)
+
+    def _backoff(self) -> tuple[float, float]:
+        """Return the first and the longest pause in seconds; jitter keeps workers apart."""
+        first = self._topology.dial.reconnect_delay
+        return BACKOFF_S if first is None else (max(first, BACKOFF_S[0]), max(first, BACKOFF_S[1]))
 
     async def _listen(self) -> None:
         wire = self._wire = await self._topology.open(self.channel, "subscriber")

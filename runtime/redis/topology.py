@@ -29,6 +29,7 @@ class Topology(ABC):
         self._tasks: list[asyncio.Task[None]] = []
         self._poke = asyncio.Event()
         self._known = asyncio.Event()
+        self._trouble: dict[Address, str] = {}  # why the watch fails, for messages
 
     @abstractmethod
     def current(self, key: Key) -> Address | None:
@@ -109,6 +110,10 @@ class Topology(ABC):
 
     def _unknown(self) -> str:
         return "the primary is not known"
+
+    def _why(self) -> str:
+        """Return what the watched nodes said last, for a message."""
+        return f": {'; '.join(sorted(self._trouble.values()))}" if self._trouble else ""
 
     def _changed(self) -> None:
         for callback in list(self._listeners):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from urllib.parse import parse_qs, unquote, urlsplit
+from dataclasses import dataclass, replace
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
+from runtime.redis.tls import OPTIONS, Tls
 from runtime.redis.wire import Address
 from runtime.settings import SettingsError, parse_hosts
 
 DEFAULT_PORT = 6379
+QUERY = ("db", *OPTIONS)
 
 
 @dataclass(frozen=True)
@@ -20,59 +22,82 @@ class RedisUrl:
     username: str | None
     password: str | None
     db: int
-    tls: bool
-    tls_verify: bool = True
-    tls_ca: str | None = None
+    tls: Tls | None
 
 
-def _masked(url: str) -> str:
-    """Return the URL without its credentials, for messages."""
-    return re.sub(r"//[^@/]*@", "//***@", url)
+def masked_url(url: str) -> str:
+    """Return the URL, or URLs, without credentials: for messages."""
+    return re.sub(r"//[^/,]*@", "//***@", url)
 
 
-def _wrong(url: str, problem: str) -> SettingsError:
+def parse_redis_url(text: str, variable: str = "REDIS_URL") -> RedisUrl:
+    """Parse one URL, or several separated by commas whose hosts are joined.
+
+    The first one's credentials and options count; another that contradicts them is refused.
+    Raises SettingsError, which names `variable`.
+    """
+    urls = [part.strip() for part in re.split(r",\s*(?=[a-z+]+://)", text) if part.strip()]
+    if not urls:
+        raise SettingsError(f"{variable} is empty; write redis://host:port/db")
+    parsed = [_parse_one(url, variable) for url in urls]
+    first = parsed[0]
+    for url, other in zip(urls, parsed, strict=True):
+        if _differs(first, other):
+            raise _wrong(variable, url, "its credentials, database or TLS contradict the first URL")
+    return replace(first, hosts=tuple(host for each in parsed for host in each.hosts))
+
+
+def _differs(first: RedisUrl, other: RedisUrl) -> bool:
+    """Tell whether a further URL says something else; what it leaves out is the first one's."""
+    return (
+        other.db != first.db
+        or other.username not in (None, first.username)
+        or other.password not in (None, first.password)
+        or (other.tls is None) != (first.tls is None)
+        or (other.tls is not None and other.tls not in (first.tls, Tls()))
+    )
+
+
+def _wrong(variable: str, url: str, problem: str) -> SettingsError:
     return SettingsError(
-        f"REDIS_URL={_masked(url)}: {problem}; write redis://[user:password@]host:port/db "
+        f"{variable}={masked_url(url)}: {problem}; write redis://[user:password@]host:port/db "
         "(rediss:// for TLS; in Sentinel mode the host is the service; a cluster may list several)"
     )
 
 
-def _parse_one(url: str) -> RedisUrl:
-    parts = urlsplit(url)
+def _parse_one(url: str, variable: str) -> RedisUrl:
+    try:
+        return _parts_of(urlsplit(url))
+    except ValueError as error:
+        raise _wrong(variable, url, str(error)) from None
+
+
+def _parts_of(parts: SplitResult) -> RedisUrl:
     if parts.scheme not in ("redis", "rediss"):
-        raise _wrong(url, f"unknown scheme `{parts.scheme}`")
+        raise ValueError(f"unknown scheme `{parts.scheme}`")
     credentials, _, hosts = parts.netloc.rpartition("@")
     username, _, password = credentials.partition(":")
-    database = parts.path.strip("/") or "0"
-    if not database.isdigit():
-        raise _wrong(url, f"`{database}` is no database number")
-    try:
-        addresses = parse_hosts(hosts, DEFAULT_PORT)
-    except ValueError as error:
-        raise _wrong(url, str(error)) from None
-    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    query = _query(parts)
     return RedisUrl(
-        hosts=addresses,
+        hosts=parse_hosts(hosts, DEFAULT_PORT),
         username=unquote(username) or None,
         password=unquote(password) or None,
-        db=int(database),
-        tls=parts.scheme == "rediss",
-        tls_verify=query.get("ssl_cert_reqs", "required") != "none",
-        tls_ca=query.get("ssl_ca_certs"),
+        db=_database(query.get("db") or parts.path.strip("/") or "0"),
+        tls=Tls.from_query(query) if parts.scheme == "rediss" else None,
     )
 
 
-def parse_redis_url(text: str) -> RedisUrl:
-    """Parse one URL, or several separated by commas whose hosts are joined.
+def _database(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text):
+        raise ValueError(f"`{text}` is no database number")
+    return int(text)
 
-    The first one's credentials and options count. Raises SettingsError.
-    """
-    urls = [part.strip() for part in re.split(r",\s*(?=rediss?://)", text) if part.strip()]
-    if not urls:
-        raise SettingsError("REDIS_URL is empty")
-    parsed = [_parse_one(url) for url in urls]
-    first = parsed[0]
-    hosts = tuple(host for each in parsed for host in each.hosts)
-    return RedisUrl(
-        hosts, first.username, first.password, first.db, first.tls, first.tls_verify, first.tls_ca
-    )
+
+def _query(parts: SplitResult) -> dict[str, str]:
+    """Return the options; one that nobody reads would be a silent mistake."""
+    found = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    if unknown := sorted(found.keys() - set(QUERY)):
+        raise ValueError(f"unknown option `{unknown[0]}`; known: {', '.join(QUERY)}")
+    if parts.scheme == "redis" and (ssl := sorted(found.keys() & OPTIONS.keys())):
+        raise ValueError(f"`{ssl[0]}` needs the scheme rediss")
+    return found

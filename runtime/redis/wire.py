@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +17,17 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from runtime.redis.errors import RedisUnavailable, translate
+from runtime.redis.errors import RedisDenied, RedisUnavailable, translate
+from runtime.redis.tls import Tls
 
 Address = tuple[str, int]
 Argument = str | bytes | int | float
+
+
+def shown(address: Address) -> str:
+    """Return host:port, with brackets around an IPv6 host."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @dataclass(frozen=True)
@@ -29,13 +37,18 @@ class Dial:
     username: str | None = None
     password: str | None = None
     db: int = 0
-    tls: bool = False
-    tls_verify: bool = True
-    tls_ca: str | None = None
+    tls: Tls | None = None
     connect_timeout: float = 0.5
     timeout: float = 1.0
     keepalive: bool = True
+    health_check: float | None = None  # an unused connection is checked after this
+    reconnect_delay: float | None = None  # between two attempts; None: as each loop likes
     instance: str = "runtime"
+
+    def pause(self, usual: float) -> float:
+        """Return how long to wait before another attempt, with jitter, in seconds."""
+        delay = usual if self.reconnect_delay is None else self.reconnect_delay
+        return delay * random.uniform(0.5, 1.0)
 
 
 class Wire:
@@ -150,19 +163,23 @@ def _arguments(address: Address, dial: Dial, purpose: str, decode: bool) -> dict
     }
 
 
+def _connection(address: Address, dial: Dial, purpose: str, decode: bool) -> Connection:
+    arguments = _arguments(address, dial, purpose, decode)
+    if dial.tls is None:
+        return Connection(**arguments)
+    connection = SSLConnection(**arguments)
+    connection.ssl_context.context = dial.tls.context()  # else read anew for each connection
+    return connection
+
+
 async def open_wire(address: Address, dial: Dial, purpose: str, decode: bool = False) -> Wire:
     """Return an authenticated connection, named `{instance}:{purpose}` for CLIENT LIST.
 
     Raises RedisUnavailable(refused=True) when it cannot be opened within the connect timeout
-    (the dial) and the timeout (the handshake).
+    (the dial and the TLS handshake) and the timeout (all of it); RedisDenied when the server does
+    not accept our credentials.
     """
-    arguments = _arguments(address, dial, purpose, decode)
-    if dial.tls:
-        arguments["ssl_cert_reqs"] = "required" if dial.tls_verify else "none"
-        arguments["ssl_ca_certs"] = dial.tls_ca
-        connection: Connection = SSLConnection(**arguments)
-    else:
-        connection = Connection(**arguments)
+    connection = _connection(address, dial, purpose, decode)
     wire = Wire(connection, dial.timeout)
     opened = False
     try:
@@ -170,11 +187,16 @@ async def open_wire(address: Address, dial: Dial, purpose: str, decode: bool = F
             await connection.connect()  # type: ignore[no-untyped-call]  # redis-py is half typed
         opened = True
     except Exception as error:  # redis-py wraps some, not all
-        found = translate(error)
-        reason = found.reason if found else f"{type(error).__name__}: {error}"
-        raise RedisUnavailable(f"{address[0]}:{address[1]}: {reason}", refused=True) from error
+        raise _not_opened(address, error) from error
     finally:
         if not opened:
             with contextlib.suppress(Exception):  # closed already is fine
                 wire.drop()
     return wire
+
+
+def _not_opened(address: Address, error: Exception) -> RedisUnavailable:
+    found = translate(error)
+    reason = found.reason if found else f"{type(error).__name__}: {error}"
+    kind = RedisDenied if isinstance(found, RedisDenied) else RedisUnavailable
+    return kind(f"{shown(address)}: {reason}", refused=True, code=found.code if found else "")

@@ -80,7 +80,7 @@ def test_url_credentials_are_decoded() -> None:
     assert (url.username, url.password, url.db) == ("app", "p@ss", 2)
     assert url.hosts == (("::1", 6380),)
     assert url.tls
-    assert not url.tls_verify
+    assert url.tls.requirement == "none"
 
 
 def test_cluster_urls_list_nodes() -> None:

@@ -11,6 +11,7 @@ import click
 import uvicorn
 
 from runtime.redis.factory import topology_from
+from runtime.redis.urls import masked_url
 from runtime.settings import Settings, SettingsError, load_settings
 
 SHUTDOWN_S = 3
@@ -18,6 +19,12 @@ BACKLOG = 2048
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 SECRETS = ("secret", "password", "key")
 NOT_SECRET = ("redis_key_prefix",)
+
+
+class WrongConfiguration(click.ClickException):
+    """Variables that cannot be used; the command ends with 3."""
+
+    exit_code = 3
 
 
 @click.group()
@@ -91,14 +98,17 @@ def _masked(name: str, value: object) -> object:
         return value
     if any(word in name for word in SECRETS):
         return "********"
-    if "url" in name and "@" in str(value):
-        scheme, _, rest = str(value).partition("://")
-        return f"{scheme}://********@{rest.rpartition('@')[2]}"
+    if "url" in name:
+        return masked_url(str(value))
     return value
 
 
+def _socket_variable(settings: Settings) -> str:
+    return "WEBSOCKET_REDIS_URL" if settings.websocket_redis_url else "REDIS_URL"
+
+
 def _settings(workers: int | None) -> Settings:
-    """Return the settings; exit 2 with one line per wrong variable."""
+    """Return the settings; exit 3 with one line per wrong variable."""
     environ = dict(os.environ)
     if workers is not None:
         environ["UVICORN_WORKERS"] = str(workers)
@@ -110,7 +120,7 @@ def _settings(workers: int | None) -> Settings:
                 "characters for all workers"
             )
         topology_from(settings)  # reads the URLs; opens nothing
-        topology_from(settings.websocket())
+        topology_from(settings.websocket(), _socket_variable(settings))
     except SettingsError as error:
-        raise click.UsageError(str(error)) from None
+        raise WrongConfiguration(str(error)) from None
     return settings

@@ -5,10 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from runtime.redis.keys import Keys
-
 ALWAYS = (  # every connection
     *("client|setname", "ping"),
     *("info", "role", "time"),
@@ -19,10 +15,13 @@ SENTINEL = ("client|setname", "ping", "sentinel|get-master-addr-by-name", "senti
 SCRIPTS = ("eval",)
 PUBSUB = ("subscribe", "publish")
 STREAMS = ("xadd", "xread", "xrevrange")
-STRINGS = ("get", "set", "mget", "incrby", "expire", "exists", "del")
-HASHES = ("hget", "hgetall", "hset", "hsetnx", "hdel", "hkeys", "hmget", "hlen", "hscan")
+STRINGS = ("get", "set", "mget", "getex", "append", "strlen", "expire", "pexpire", "exists", "del")
+HASHES = ("hget", "hgetall", "hset", "hsetnx", "hdel", "hkeys", "hmget", "hlen", "hscan", "hincrby")
 SETS = ("sadd", "srem", "smembers", "scard")
-ZSETS = ("zadd", "zrem", "zrange", "zrangebyscore", "zremrangebyscore", "zscore", "zcard")
+ZSETS = (
+    *("zadd", "zrem", "zscore", "zcard", "zcount"),
+    *("zrange", "zrangebyscore", "zrevrangebyscore", "zremrangebyscore"),
+)
 COMMANDS = (*ALWAYS, *SCRIPTS, *PUBSUB, *STREAMS, *STRINGS, *HASHES, *SETS, *ZSETS)
 USED_BY_CHECK = ("config|get",)  # only `runtime check` reads the server's settings
 

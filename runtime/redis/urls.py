@@ -12,6 +12,7 @@ from runtime.settings import SettingsError, parse_hosts
 
 DEFAULT_PORT = 6379
 QUERY = ("db", *OPTIONS)
+BETWEEN_URLS = re.compile(r",\s*(?=[a-z+]+://)")
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,11 @@ class RedisUrl:
     tls: Tls | None
 
 
-def masked_url(url: str) -> str:
+def masked_url(text: str) -> str:
     """Return the URL, or URLs, without credentials: for messages."""
-    return re.sub(r"//[^/,]*@", "//***@", url)
+    urls = BETWEEN_URLS.split(text)
+    shown = [re.sub(r"//.*@", "//***@", url, flags=re.DOTALL) for url in urls]
+    return re.sub(r"(?i)(password|username)=[^&,]*", r"\1=***", ",".join(shown))
 
 
 def parse_redis_url(text: str, variable: str = "REDIS_URL") -> RedisUrl:
@@ -36,7 +39,7 @@ def parse_redis_url(text: str, variable: str = "REDIS_URL") -> RedisUrl:
     The first one's credentials and options count; another that contradicts them is refused.
     Raises SettingsError, which names `variable`.
     """
-    urls = [part.strip() for part in re.split(r",\s*(?=[a-z+]+://)", text) if part.strip()]
+    urls = [part.strip() for part in BETWEEN_URLS.split(text) if part.strip()]
     if not urls:
         raise SettingsError(f"{variable} is empty; write redis://host:port/db")
     parsed = [_parse_one(url, variable) for url in urls]

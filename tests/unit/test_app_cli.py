@@ -26,9 +26,9 @@ def _check(**environ: str) -> tuple[int, str]:
     ],
 )
 def test_a_wrong_variable_is_explained(variable: str, value: str, said: str) -> None:
-    """Exit 2, the variable's name, and what to write instead; no traceback."""
+    """Exit 3, the variable's name, and what to write instead; no traceback."""
     code, output = _check(**{variable: value})
-    assert code == 2, output
+    assert code == 3, output
     assert said in output
     assert "Traceback" not in output
 

@@ -9,6 +9,7 @@ import sys
 
 from harness.waiting import wait_for
 from tests.integration.app_deployment import SECRET, deployment
+from tests.integration.resuming_client import ResumingClient
 
 
 async def test_one_worker_needs_no_redis() -> None:
@@ -26,6 +27,22 @@ async def test_one_worker_needs_no_redis() -> None:
         await user.call("POST", "/api/v1/auths/signout")
         assert (await user.call("GET", "/api/v1/auths/"))[0] == 401
         await user.leave()
+
+
+async def test_workers_without_redis_stop_each_others_tasks() -> None:
+    """Two workers that share nothing but the database: a stop reaches the other's task."""
+    async with deployment(with_redis=False) as parts:
+        user = await parts.user()
+        chat, task = await user.chat("unshared", 0)
+        answer = (await user.call("POST", f"/api/tasks/stop/{task}", 1))[1]
+        assert answer["state"] == "requested"
+        await wait_for(lambda: "unshared" in parts.provider.closed, 3, "stream closed")
+        client = ResumingClient(user)
+        await wait_for(lambda: _ended(client, chat), 3, "stored")
+
+
+async def _ended(client: ResumingClient, chat: str) -> bool:
+    return bool((await client.fetch(chat, 1))["state"] == "cancelled")
 
 
 async def test_sigterm_ends_cleanly_and_other_workers_go_on() -> None:

@@ -183,11 +183,15 @@ class Services:
         redis.subscriber.start()
 
     async def drain(self) -> None:
-        """Take no new work, end what runs, take our records out of Redis and the database."""
+        """Take no new work and end what runs; then take our records away and close the sockets."""
         if self.draining:
             return
         self.draining = True
         await self.tasks.drain(self.settings.drain_timeout)
+        await self._remove_records()
+        await self.realtime.close_sockets()  # each was told the end of its answers
+
+    async def _remove_records(self) -> None:
         if self.redis is not None and self.redis.client.available:
             with contextlib.suppress(RedisUnavailable, TimeoutError):  # they expire
                 async with asyncio.timeout(FLUSH_WITHIN_S):

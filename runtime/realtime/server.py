@@ -132,8 +132,7 @@ class SocketServer:
 
     async def stop(self) -> None:
         """Close every socket, hand over unsent events, clean the pools."""
-        self.admission.open = False
-        await self._close_all()
+        await self.close_sockets()
         await self.leader.release()
         await self.manager.stop()
         await self.pool.stop()
@@ -326,12 +325,13 @@ class SocketServer:
         for sid, _ in self._sockets(room):
             await self.close(sid)
 
-    async def _close_all(self) -> None:
-        """Drop every connection, spread over a second.
+    async def close_sockets(self) -> None:
+        """Take no new connection and drop those that there are, spread over a second.
 
         A `disconnect` packet would bring every client back without a pause; a transport that
         closes brings it back after a second or more, with jitter.
         """
+        self.admission.open = False
         engines = list(self.sio.eio.sockets)
         random.shuffle(engines)
         await asyncio.gather(*(self._drop(e, n / len(engines)) for n, e in enumerate(engines)))

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.benchmarks.figures import Figures
 from tests.integration.app_deployment import Deployment, User
 
 ROUNDS = 100
+TOGETHER = 20  # stops whose median is one value of the figure
+WORKERS = {0: "its owner", 1: "another worker"}
 TOKENS = 100_000
 NAMES = itertools.count()
 
@@ -71,10 +75,16 @@ def stops(tmp_path: Path) -> Iterator[Stops]:
 
 
 @pytest.mark.parametrize("worker", [0, 1], ids=["owner", "other-worker"])
-def test_stop_closes_the_stream(benchmark: Any, stops: Stops, worker: int) -> None:
+def test_stop_closes_the_stream(
+    benchmark: Any, figures: Figures, stops: Stops, worker: int
+) -> None:
     """The stream that ends is the one that was asked for; the owner confirms at once."""
     ended = benchmark.pedantic(
         stops.stop, args=(worker,), setup=stops.begin, rounds=ROUNDS, warmup_rounds=5
     )
     assert ended == stops._name
     assert set(stops.states) <= {"cancelled", "requested"}
+    took = [1000 * seconds for seconds in benchmark.stats.stats.data]
+    groups = [took[n : n + TOGETHER] for n in range(0, len(took), TOGETHER)]
+    name = f"stop at {WORKERS[worker]} until the stream is closed, p50"
+    figures.note(name, [statistics.median(group) for group in groups], "ms", at_most=6.0)

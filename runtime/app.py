@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 
 from runtime import health
-from runtime.api import auths, chats, session, tasks, users
+from runtime.api import auths, chats, metrics, session, tasks, users
 from runtime.api.requests import BodyLimit, not_as_expected
 from runtime.api.schemas import PROBLEMS
 from runtime.api.support import reply
@@ -19,8 +19,12 @@ from runtime.database import DatabaseUnavailable
 from runtime.redis.errors import RedisUnavailable
 from runtime.services import Services
 from runtime.settings import Settings
+from runtime.telemetry.middleware import RequestMetrics
 
-ROUTERS = (auths.router, users.router, session.router, chats.router, tasks.router, health.router)
+ROUTERS = (
+    *(auths.router, users.router, session.router, chats.router, tasks.router),
+    *(health.router, metrics.router),
+)
 SOCKETS = "/ws"
 GC_THRESHOLD = (50_000, 20, 20)  # a full collection of a large heap would stall the loop
 
@@ -51,7 +55,17 @@ def create_app(settings: Settings) -> FastAPI:
         allow_methods=["*"],
         allow_headers=["*"],
     )
+    _observe(app, services)
     return app
+
+
+def _observe(app: FastAPI, services: Services) -> None:
+    """Put the measuring layers around everything else, as far as anybody wants to know."""
+    settings, telemetry = services.settings, services.telemetry
+    if settings.metrics_access != "off" or settings.sends("metrics"):
+        app.add_middleware(RequestMetrics, metrics=services.metrics)
+    if telemetry is not None:
+        telemetry.instrument_app(app)
 
 
 @asynccontextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -13,11 +12,11 @@ import uvicorn
 from runtime.redis.factory import topology_from
 from runtime.redis.urls import masked_url
 from runtime.settings import Settings, SettingsError, load_settings
+from runtime.telemetry.logs import configure
 
 SHUTDOWN_S = 3
 BACKLOG = 2048
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-SECRETS = ("secret", "password", "key")
+SECRETS = ("secret", "password", "key", "token", "headers")
 NOT_SECRET = ("redis_key_prefix",)
 
 
@@ -42,7 +41,7 @@ def serve(host: str, port: int, workers: int | None, fd: int | None) -> None:
     settings = _settings(workers)
     if not settings.database_url:
         Path(settings.data_dir).mkdir(parents=True, exist_ok=True)
-    logging.basicConfig(level=settings.global_log_level, format=LOG_FORMAT)
+    configure(settings.global_log_level, settings.src_log_levels, settings.log_format)
     if settings.uvicorn_workers > 1 and fd is None:
         from runtime.workers import Workers
 

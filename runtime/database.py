@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -135,8 +136,14 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._engine = _engine(driver_url(url))
+        self.on_write_wait: Callable[[float], None] = lambda _: None  # seconds; from any thread
         self._readers = ThreadPoolExecutor(READERS, "database-reader")
         self._writer = ThreadPoolExecutor(1, "database-writer")
+
+    @property
+    def engine(self) -> sa.Engine:
+        """The engine, to be instrumented."""
+        return self._engine
 
     async def open(self) -> None:
         """Create missing tables; safe when several workers do it at once."""
@@ -249,14 +256,20 @@ class Database:
     async def _within(
         self, threads: ThreadPoolExecutor, work: Callable[[sa.Connection], T], *, writes: bool
     ) -> T:
+        asked = time.monotonic()
+
         def transaction() -> T:
             with self._engine.connect() as plain:
                 connection = plain.execution_options(**{WRITES: writes})
                 with connection.begin():
+                    if writes:
+                        self.on_write_wait(time.monotonic() - asked)
                     return work(connection)
 
         try:
-            return await asyncio.get_running_loop().run_in_executor(threads, transaction)
+            return await asyncio.get_running_loop().run_in_executor(
+                threads, copy_context().run, transaction
+            )
         except IntegrityError:
             raise
         except (SQLAlchemyError, OSError, RuntimeError) as error:  # RuntimeError: closed

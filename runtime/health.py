@@ -15,8 +15,6 @@ from runtime.services import Services, status_of
 router = APIRouter()
 DATABASE_WITHIN_S = 0.8
 REMEMBER_DATABASE_S = 0.4
-LOOP_SILENT_S = 3.0  # a loop that runs each second and did not succeed for this long
-WATCHED_LOOPS = ("task records", "stop intents")
 
 
 @router.get("/health")
@@ -51,7 +49,7 @@ async def _problems(here: Services, database: DatabaseCheck) -> list[str]:
         found.append("Shutting down")
     if await database.problem(here):
         found.append("Database not ready")
-    return found + _redis_problems(here)
+    return found + _redis_problems(here) + _silent_loops(here)
 
 
 def _redis_problems(here: Services) -> list[str]:
@@ -62,13 +60,13 @@ def _redis_problems(here: Services) -> list[str]:
         found.append("Not subscribed to commands")
     if not here.realtime.manager.caught_up:
         found.append("Events of other workers not caught up")
-    return found + [f"No success in {name}" for name in WATCHED_LOOPS if _silent(here, name)]
+    return found
 
 
-def _silent(here: Services, name: str) -> bool:
-    """Tell whether a loop that should succeed each second did not for a while."""
-    loop = here.supervisor.loops.get(name)
-    return loop is None or time.monotonic() - loop.last_success > LOOP_SILENT_S
+def _silent_loops(here: Services) -> list[str]:
+    """Name the loops whose last success is too long ago, with its age."""
+    loops = list(here.supervisor.loops.values())
+    return [f"No success in {loop.name} for {loop.age:.1f} s" for loop in loops if loop.is_silent]
 
 
 class DatabaseCheck:

@@ -8,7 +8,8 @@ import logging
 import time
 import uuid
 from collections import OrderedDict
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -16,6 +17,8 @@ from runtime.accounts import Accounts
 from runtime.completions import Completion, Request, Tools
 from runtime.database import Database, DatabaseUnavailable
 from runtime.memberships import Memberships
+from runtime.metrics import CommandObserver, Metrics
+from runtime.metrics_state import StateCollector
 from runtime.passwords import Passwords
 from runtime.provider import Provider
 from runtime.realtime.pools import shared_map
@@ -38,7 +41,11 @@ from runtime.task_records import TaskRecords
 from runtime.task_stops import StopIntents
 from runtime.task_store import RUNNING, TaskRow, TaskStore
 from runtime.tasks import Draining, Tasks
+from runtime.telemetry import spans
 from runtime.tokens import Identity, Tokens, Told
+
+if TYPE_CHECKING:
+    from runtime.telemetry.setup import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -46,16 +53,24 @@ CHAT_OWNERS = 20_000
 FORGET_EVERY_S = 3600.0
 DROP_TRIES = 60
 FLUSH_WITHIN_S = 1.0
+LOOP_SILENT_S = 3.0  # of loops that run each second, and without which stops are late
+SLOW_LOOP_SILENT_S = 10.0  # of loops that succeed within a few seconds
 
 
 class RedisParts:
     """What exists only with Redis: one client, one subscription, the shared task records."""
 
     def __init__(
-        self, topology: Topology, settings: Settings, keys: Keys, store: TaskStore
+        self,
+        topology: Topology,
+        settings: Settings,
+        keys: Keys,
+        store: TaskStore,
+        metrics: Metrics,
     ) -> None:
         self.topology = topology
-        self.client = RedisClient(topology, settings)
+        observer = CommandObserver(metrics, "commands")
+        self.client = RedisClient(topology, settings, observer=observer)
         self.records = TaskRecords(
             self.client, keys, settings.instance_id, settings.redis_task_ttl, store.states
         )
@@ -78,13 +93,18 @@ class Services:
         self.keys = Keys(settings.redis_key_prefix)
         self.supervisor = Supervisor()
         self.started = self.draining = False
+        self.metrics = Metrics()
+        self.telemetry = _telemetry_of(settings, self.metrics)
         self.database = Database(settings.database)
         self.passwords = Passwords(settings.argon2_time_cost, settings.argon2_memory_kib)
         self.provider = Provider(*_provider_of(settings))
         self.task_store = TaskStore(self.database, f"{settings.instance_id}.{uuid.uuid4().hex[:8]}")
         topology = topology_from(settings)
-        parts = RedisParts(topology, settings, self.keys, self.task_store) if topology else None
-        self.redis = parts
+        self.redis = (
+            RedisParts(topology, settings, self.keys, self.task_store, self.metrics)
+            if topology
+            else None
+        )
         client = self.redis.client if self.redis else None
         self.sign_in_limit = SignInLimit(client, self.keys, settings)
         self.accounts = Accounts(self.database)
@@ -125,6 +145,8 @@ class Services:
             supervisor=self.supervisor,
         )
         self._chat_owners: OrderedDict[str, str] = OrderedDict()
+        self.metrics.registry.register(StateCollector(self))
+        self.database.on_write_wait = partial(self.metrics.waited, "database-writer")
 
     def _make_sessions(self) -> Sessions:
         """Return sessions in Redis, or in signed cookies where there is none; said once."""
@@ -156,14 +178,17 @@ class Services:
 
     async def start(self) -> None:
         """Open everything; does not wait for Redis. Raises when the database cannot be used."""
+        if self.telemetry is not None:
+            self.telemetry.instrument_engine(self.database.engine)
         await self.database.open()
         await self.task_owner.start()
         await self.provider.open()
-        self.supervisor.run("revocations", self.notices.tell_forever)
+        self.supervisor.run("event loop lag", self.metrics.watch_lag, SLOW_LOOP_SILENT_S)
+        self.supervisor.run("revocations", self.notices.tell_forever, SLOW_LOOP_SILENT_S)
         self.supervisor.run("changes of accounts", self.tokens.follow_forever)
-        self.supervisor.run("expired tokens", self._forget_expired)
-        self.supervisor.run("task owners", self.task_owner.keep)
-        self.supervisor.run("stops in the database", self.task_owner.take_stops)
+        self.supervisor.run("expired tokens", self._forget_expired, FORGET_EVERY_S * 2)
+        self.supervisor.run("task owners", self.task_owner.keep, SLOW_LOOP_SILENT_S)
+        self.supervisor.run("stops in the database", self.task_owner.take_stops, SLOW_LOOP_SILENT_S)
         self.supervisor.run("response streams", self.streams.keep)
         if self.redis is not None:
             self._start_redis(self.redis)
@@ -172,11 +197,11 @@ class Services:
 
     def _start_redis(self, redis: RedisParts) -> None:
         redis.topology.start()
-        self.supervisor.run("task records", redis.records.keep)
-        self.supervisor.run("stop intents", redis.intents.reconcile_forever)
-        self.supervisor.run("unconfirmed stops", redis.intents.pursue)
-        self.supervisor.run("stop confirmations", redis.intents.answer_forever)
-        self.supervisor.run("rate limits", self.sign_in_limit.merge_forever)
+        self.supervisor.run("task records", redis.records.keep, LOOP_SILENT_S)
+        self.supervisor.run("stop intents", redis.intents.reconcile_forever, LOOP_SILENT_S)
+        self.supervisor.run("unconfirmed stops", redis.intents.pursue, SLOW_LOOP_SILENT_S)
+        self.supervisor.run("stop confirmations", redis.intents.answer_forever, SLOW_LOOP_SILENT_S)
+        self.supervisor.run("rate limits", self.sign_in_limit.merge_forever, SLOW_LOOP_SILENT_S)
         redis.subscriber = Subscriber(
             redis.topology, self.keys.task_commands, self._on_command, self._on_subscribed
         )
@@ -207,6 +232,7 @@ class Services:
         parts += [self.redis.close] if self.redis else []
         parts += [self._sockets_topology.close] if self._sockets_topology else []
         parts += [self.provider.close, self.database.close]
+        parts += [self.telemetry.stop] if self.telemetry else []
         for close in parts:
             try:
                 await close()
@@ -227,7 +253,13 @@ class Services:
             self.provider, self.task_store, self.streams, self.emit_to_user, self.tasks.ended
         )
         completion = Completion(request, tools)
-        await self.tasks.start(request.task_id, request.chat_id, completion.run)
+        parent = spans.traceparent()
+
+        async def work() -> None:
+            with spans.continued("chat completion", parent, {"task.id": request.task_id}):
+                await completion.run()
+
+        await self.tasks.start(request.task_id, request.chat_id, work)
 
     async def emit_to_user(self, user_id: str, payload: dict[str, Any]) -> None:
         """Send an `events` message to all sockets of a user."""
@@ -306,6 +338,15 @@ class Services:
 def _separate_topology(settings: Settings) -> Topology | None:
     """Return the topology of the sockets' own Redis, None when they share the other one."""
     return topology_from(settings.websocket()) if settings.separate_websocket_redis else None
+
+
+def _telemetry_of(settings: Settings, metrics: Metrics) -> Telemetry | None:
+    """Start OpenTelemetry if it is on; only then is it imported."""
+    if not settings.enable_otel:
+        return None
+    from runtime.telemetry.setup import Telemetry
+
+    return Telemetry(settings, settings.instance_id, metrics.registry)
 
 
 def _provider_of(settings: Settings) -> tuple[str, str]:

@@ -20,8 +20,11 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from runtime.telemetry.options import TelemetryOptions, parse_source_levels
+
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 LONGEST_TIMEOUT_S = 300
+HIDDEN_NAMES = ("SECRET", "PASSWORD", "KEY", "URL", "TOKEN", "HEADERS")
 
 
 class SettingsError(Exception):
@@ -127,7 +130,7 @@ class SocketRedisOptions(BaseModel):
     max_connections: Annotated[int, Field(ge=2)] | None = None
 
 
-class Settings(BaseSettings):
+class Settings(TelemetryOptions, BaseSettings):
     """The configuration of one worker. Field names are the variables in lower case."""
 
     @classmethod
@@ -221,8 +224,9 @@ class Settings(BaseSettings):
         "", validation_alias=_names("openai_api_base_url", "openai_api_base_urls")
     )
     openai_api_key: str = Field("", validation_alias=_names("openai_api_key", "openai_api_keys"))
-    global_log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
-    src_log_levels: Options = {}
+    src_log_levels: Annotated[
+        dict[str, str], BeforeValidator(parse_source_levels), BeforeValidator(_options)
+    ] = {}  # fmt: skip
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
@@ -334,7 +338,7 @@ def _message(error: dict[str, Any], environ: Mapping[str, str]) -> str:
                 "belong into WEBSOCKET_REDIS_URL")  # fmt: skip
     if inside:
         text = f"`{inside[0]}` {text}"
-    secret = any(word in name for word in ("SECRET", "PASSWORD", "KEY", "URL"))
+    secret = any(word in name for word in HIDDEN_NAMES)
     came = "" if secret else f"={environ.get(name, error.get('input'))}"
     return f"{name}{came}: {text}"
 

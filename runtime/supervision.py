@@ -18,10 +18,15 @@ STOP_DEADLINE_S = 3.0
 
 
 class Loop:
-    """One supervised loop and what is known about it."""
+    """One supervised loop and what is known about it.
 
-    def __init__(self, name: str) -> None:
+    `silent_s`: when its last success is older than this many seconds, the worker is not ready;
+    None: readiness does not depend on it.
+    """
+
+    def __init__(self, name: str, silent_s: float | None = None) -> None:
         self.name = name
+        self.silent_s = silent_s
         self.restarts = 0
         self.error = ""
         self.last_success = time.monotonic()
@@ -31,10 +36,19 @@ class Loop:
         self.last_success = time.monotonic()
 
     @property
+    def age(self) -> float:
+        """Return the age of the last success in seconds."""
+        return time.monotonic() - self.last_success
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether its last success is too long ago."""
+        return self.silent_s is not None and self.age > self.silent_s
+
+    @property
     def status(self) -> dict[str, Any]:
         """Return restarts, the age of the last success in seconds, and the last error."""
-        age = round(time.monotonic() - self.last_success, 3)
-        return {"restarts": self.restarts, "age_s": age, "error": self.error}
+        return {"restarts": self.restarts, "age_s": round(self.age, 3), "error": self.error}
 
 
 class Supervisor:
@@ -44,9 +58,14 @@ class Supervisor:
         self.loops: dict[str, Loop] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def run(self, name: str, body: Callable[[Loop], Awaitable[None]]) -> Loop:
-        """Keep `body(loop)` running until `stop`."""
-        loop = self.loops[name] = Loop(name)
+    def run(
+        self,
+        name: str,
+        body: Callable[[Loop], Awaitable[None]],
+        silent_s: float | None = None,
+    ) -> Loop:
+        """Keep `body(loop)` running until `stop`; see Loop for `silent_s`."""
+        loop = self.loops[name] = Loop(name, silent_s)
         self._add(asyncio.create_task(self._keep(loop, body), name=name))
         return loop
 

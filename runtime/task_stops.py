@@ -28,10 +28,12 @@ from runtime.redis.errors import RedisUnavailable
 from runtime.redis.keys import Keys
 from runtime.supervision import Loop, wait_until
 from runtime.task_records import Command
+from runtime.telemetry import spans
 
 log = logging.getLogger(__name__)
 
 REQUESTED, CANCELLED, FINISHED, NOT_FOUND = "requested", "cancelled", "finished", "not_found"
+RECEIVED = {"messaging.system": "redis", "messaging.operation.type": "receive"}
 ASK_AGAIN_S = 0.25
 RECONCILE_S = 0.5
 INTENT_LIFE_S = 60.0
@@ -120,8 +122,10 @@ class StopIntents:
         message that overtakes its intent does no harm.
         """
         value = _value(REQUESTED)
+        parent = spans.traceparent()
+        carried = {"traceparent": parent} if parent else {}
         intents = [("HSETNX", self._key, i, value) for i in ids]
-        await self._redis.pipeline([*intents, *self._messages([("stop", i, {}) for i in ids])])
+        await self._redis.pipeline([*intents, *self._messages([("stop", i, carried) for i in ids])])
 
     def _messages(self, messages: list[tuple[str, str, dict[str, str]]]) -> list[Command]:
         bodies = [{"action": action, "task_id": i, **more} for action, i, more in messages]
@@ -150,7 +154,8 @@ class StopIntents:
         """
         task_id = str(message.get("task_id", ""))
         if message.get("action") == "stop":
-            self._execute([task_id])
+            with spans.continued("task stop", str(message.get("traceparent", "")), RECEIVED):
+                self._execute([task_id])
         elif message.get("action") == "stopped" and task_id in self._pending:
             self._settle(task_id, str(message.get("state", CANCELLED)))
             self._settled.add(task_id)

@@ -17,11 +17,15 @@ from runtime.redis.eventlog import EventLog
 from runtime.redis.inbox import Gap
 from runtime.redis.keys import Keys
 from runtime.redis.topology import Topology
+from runtime.telemetry import spans
 
 log = logging.getLogger(__name__)
 
 NAMESPACE = "/"
+TRACED = b"t"  # then the W3C traceparent of who sent it, then the message itself
+PARENT_LENGTH = 55
 EVENT = "2"  # a Socket.IO EVENT packet of the default namespace begins with it
+RECEIVED = {"messaging.system": "redis", "messaging.operation.type": "receive"}
 RESYNC = {"data": {"type": "resync"}}
 Control = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -59,6 +63,12 @@ def encode_event(event: str, payload: Any) -> str:
 def worker_room(instance: str) -> str:
     """Return the room that a worker itself is in; no socket can join it."""
     return f"worker:{instance}"
+
+
+def with_parent(payload: bytes) -> bytes:
+    """Return the message with the sender's span in front, if that is sampled."""
+    parent = spans.traceparent()
+    return TRACED + parent.encode() + payload if parent else payload
 
 
 class MemoryManager(LocalDelivery, AsyncManager):  # type: ignore[misc]  # shipped without types
@@ -144,12 +154,13 @@ class StreamsManager(LocalDelivery, AsyncPubSubManager):  # type: ignore[misc]  
         """Deliver to the room on every worker but for one local socket; never waits for Redis."""
         text = encode_event(event, payload)
         self.send_local(room, text, skip_sid)
-        self.events.publish(room, text.encode())
+        self.events.publish(room, with_parent(text.encode()))
 
     async def control(self, message: dict[str, Any], to: str = "") -> None:
         """Tell the other workers, or one instance, what is no event; see `on_control`."""
         data = {"method": "control", "message": message, "host_id": self.host_id}
-        self.events.publish(worker_room(to) if to else "", codec.dumps(data).encode())
+        payload = with_parent(codec.dumps(data).encode())
+        self.events.publish(worker_room(to) if to else "", payload)
 
     def on_control(self, handler: Control) -> None:
         """Set who handles what other workers tell."""
@@ -160,7 +171,8 @@ class StreamsManager(LocalDelivery, AsyncPubSubManager):  # type: ignore[misc]  
         room = data.get("room")
         routed = data["method"] == "emit" and data.get("namespace") == NAMESPACE
         payload = orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS)
-        self.events.publish(room if routed and isinstance(room, str) else "", payload)
+        to = room if routed and isinstance(room, str) else ""
+        self.events.publish(to, with_parent(payload))
 
     # --- receiving -------------------------------------------------------------------------
 
@@ -168,6 +180,14 @@ class StreamsManager(LocalDelivery, AsyncPubSubManager):  # type: ignore[misc]  
         return not room or room == self._own_room or room in self.rooms.get(NAMESPACE, ())
 
     def _deliver(self, room: str, payload: bytes) -> None:
+        if not payload.startswith(TRACED):
+            self._deliver_plain(room, payload)
+            return
+        parent, plain = payload[1 : 1 + PARENT_LENGTH], payload[1 + PARENT_LENGTH :]
+        with spans.continued("events receive", parent.decode(), RECEIVED):
+            self._deliver_plain(room, plain)
+
+    def _deliver_plain(self, room: str, payload: bytes) -> None:
         if payload.startswith(EVENT.encode()):
             self.send_local(room, payload.decode())
         else:

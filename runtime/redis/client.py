@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 from redis.asyncio import Redis
 from redis.exceptions import AskError, ResponseError
@@ -15,7 +15,7 @@ from runtime.redis.breaker import Breaker
 from runtime.redis.errors import RedisDenied, RedisUnavailable, translate
 from runtime.redis.shared import SharedWires
 from runtime.redis.topology import Key, Topology
-from runtime.redis.wire import Argument
+from runtime.redis.wire import Address, Argument
 from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -45,8 +45,31 @@ def key_of(words: Sequence[Any]) -> Key:
     return _text(words[place])
 
 
+def name_of(commands: Sequence[Sequence[Any]]) -> str:
+    """Return what metrics and spans call an exchange: never an argument."""
+    name = str(commands[0][0]).upper()
+    if len(commands) == 1:
+        return name
+    same = all(str(words[0]).upper() == name for words in commands)
+    return f"PIPELINE {name}" if same else "PIPELINE"
+
+
 def _text(word: Any) -> Key:
     return word if isinstance(word, (str, bytes)) else str(word)
+
+
+class Observed(Protocol):
+    """One exchange that is measured."""
+
+    def end(self, address: Address | None, error: BaseException | None) -> None:
+        """Note how it ended."""
+
+
+class Observer(Protocol):
+    """Measures exchanges (`runtime.metrics.CommandObserver`)."""
+
+    def begin(self, name: str, count: int) -> Observed:
+        """Note that `count` commands are sent; `name` holds no argument."""
 
 
 class Commands(Redis):  # type: ignore[misc,type-arg,unused-ignore]  # redis-py is half typed
@@ -79,8 +102,16 @@ class Commands(Redis):  # type: ignore[misc,type-arg,unused-ignore]  # redis-py 
 class RedisClient:
     """Runs commands on whatever node serves their key. One per deployment and worker."""
 
-    def __init__(self, topology: Topology, settings: Settings, purpose: str = "commands") -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        settings: Settings,
+        purpose: str = "commands",
+        observer: Observer | None = None,
+    ) -> None:
         self.topology = topology
+        self.purpose = purpose
+        self._observer = observer
         self.commands = Commands(self)
         self._wires = SharedWires(topology, purpose, settings.redis_max_connections)
         self._attempts = 1 + settings.redis_sentinel_max_retry_count
@@ -99,6 +130,16 @@ class RedisClient:
     def connections(self) -> int:
         """Open connections: one per node in use."""
         return self._wires.open
+
+    @property
+    def waiting(self) -> int:
+        """Calls that were sent, or wait for their turn, and have no answer yet."""
+        return self._wires.waiting
+
+    @property
+    def breakers(self) -> Mapping[str, Breaker]:
+        """The breaker of every shard in use."""
+        return self._breakers
 
     async def run(
         self,
@@ -170,8 +211,22 @@ class RedisClient:
         return (await self._exchange([words]))[0]
 
     async def _exchange(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """Send commands of one shard; the breaker guards and learns."""
+        """Send commands of one shard, observed."""
         key = key_of(commands[0])
+        if self._observer is None:
+            return await self._guarded(key, commands)
+        seen = self._observer.begin(name_of(commands), len(commands))
+        error: BaseException | None = None
+        try:
+            return await self._guarded(key, commands)
+        except BaseException as failure:
+            error = failure
+            raise
+        finally:
+            seen.end(self.topology.current(key), error)
+
+    async def _guarded(self, key: Key, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Send commands of one shard; the breaker guards and learns."""
         self._start()
         breaker = self._breaker(key)
         await breaker.check()

@@ -138,6 +138,9 @@ class EventLog:
             "duplicates": self._reader.inbox.duplicates,
             "gaps": self._reader.gaps,
             "reconnects": self._reader.connects + self._writer.connects - 2,
+            "resent": self.outbox.resent,
+            "lag_s": round(self._reader.lag_s, 3),
+            "connections": {loop.purpose: loop.status() for loop in (self._writer, self._reader)},
         }
 
 
@@ -192,6 +195,12 @@ class _Loop:
 
     def _alive(self) -> None:
         self.last_success = time.monotonic()
+
+    def status(self) -> dict[str, Any]:
+        """Return whether it is connected, the age of its last success, and its reconnects."""
+        age = round(time.monotonic() - self.last_success, 3) if self.last_success else None
+        is_open = self._wire is not None and self._wire.is_open
+        return {"open": is_open, "age_s": age, "reconnects": max(0, self.connects - 1)}
 
 
 class Rate:
@@ -308,6 +317,8 @@ class Reader(_Loop):
         self.inbox: Inbox[tuple[bytes, bytes]] = Inbox()
         self.started = 0.0
         self.gaps = 0
+        self.lag_s = 0.0  # how old the newest entry was when it was read, on the server's clock
+        self._server_ahead_ms = 0.0
 
     async def _serve(self, wire: Wire) -> None:
         await self._place(wire)
@@ -329,6 +340,7 @@ class Reader(_Loop):
             seconds, micros = await wire.call("TIME")
             now_ms = int(seconds) * 1000 + int(micros) // 1000
             since_start = (time.monotonic() - self.started) * 1000
+            self._server_ahead_ms = now_ms - time.time() * 1000
             self._floor = int(now_ms - since_start)
             self._cursor = f"{self._floor}-0"
         elif run_id != self._run_id:
@@ -363,6 +375,8 @@ class Reader(_Loop):
                 await asyncio.sleep(0)
         self._cursor = entries[-1][0].decode()
         self._newest = _id(self._cursor)
+        now_ms = time.time() * 1000 + self._server_ahead_ms
+        self.lag_s = max(0.0, (now_ms - self._newest[0]) / 1000)
         if self.inbox.new_hole():
             self._back(LOOK_BACK_MS)
         return len(entries)

@@ -48,6 +48,7 @@ class Outbox:
         self._sure = 0  # the server has everything up to here
         self._gap = False
         self.dropped = 0
+        self.resent = 0  # what had to be sent again, because the server lost it
 
     @property
     def unsent(self) -> int:
@@ -121,7 +122,9 @@ class Outbox:
         else:
             wanted = last + 1
             self._gap = wanted < self._oldest <= self._last_seq
-        self._next = max(wanted, self._oldest)
+        wanted = max(wanted, self._oldest)
+        self.resent += max(0, self._next - wanted)
+        self._next = wanted
         self._sure = self._next - 1
 
     def _replay_from(self, now: float) -> int:

@@ -49,6 +49,11 @@ class SharedWire:
         """Whether it can be used, as far as known."""
         return self._wire.is_open
 
+    @property
+    def waiting(self) -> int:
+        """Calls without an answer."""
+        return len(self._calls)
+
     def drop(self) -> None:
         """Close at once; every waiting call fails."""
         self._wire.drop()
@@ -141,7 +146,12 @@ class SharedWires:
     @property
     def open(self) -> int:
         """Connections now."""
-        return sum(wire.is_open for wire in self._wires.values())
+        return sum(wire.is_open for wire in list(self._wires.values()))
+
+    @property
+    def waiting(self) -> int:
+        """Calls without an answer."""
+        return sum(wire.waiting for wire in list(self._wires.values()))
 
     async def exchange(self, key: Key, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """Send commands to the key's primary and return the raw replies."""

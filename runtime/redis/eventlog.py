@@ -9,6 +9,7 @@ changes nothing, and a server that lost data gets it again; a reader drops what 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import random
 import time
@@ -16,7 +17,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from redis.exceptions import ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
 from runtime.redis.errors import RedisUnavailable
 from runtime.redis.inbox import Gap, Inbox
@@ -53,6 +54,7 @@ end
 redis.call('SET', KEYS[2], last, 'EX', 300)
 return last
 """
+APPEND_SHA = hashlib.sha1(APPEND.encode(), usedforsecurity=False).hexdigest()
 IDLE_CHECK_S = 1.0
 CALL_S = 1.0
 BLOCK_MS = 400
@@ -62,7 +64,7 @@ CHUNK = 100  # entries handled before others may run
 REWIND_MS = 5_000  # clocks of two servers may differ by this
 LOOK_BACK_MS = 60_000
 RETRY_S = 0.1
-BUSY_PER_S = 300  # from here on a few ms of delay buy much larger reads and writes
+BUSY_PER_S = 1000  # from here on a few ms of delay buy much larger reads and writes
 LINGER_S = 0.003
 
 Deliver = Callable[[str, bytes], None]
@@ -281,12 +283,15 @@ class Writer(_Loop):
         """Run the script; without a batch only ask for the last number."""
         gap, first = (batch.gap, batch.first) if batch else (False, 0)
         words: list[str | bytes | int] = [
-            *("EVAL", APPEND, 2, self._stream, self._origin_key),
+            *(2, self._stream, self._origin_key),
             *(self._origin, first, self._length, int(gap), int(self._fresh)),
         ]
         for message in batch.messages if batch else ():
             words += (message.room, message.payload)
-        reply = await wire.call(*words, within=CALL_S)
+        try:
+            reply = await wire.call("EVALSHA", APPEND_SHA, *words, within=CALL_S)
+        except NoScriptError:  # a server that never saw it
+            reply = await wire.call("EVAL", APPEND, *words, within=CALL_S)
         self._alive()
         return int(reply)
 

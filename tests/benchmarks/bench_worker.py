@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 import runtime.app
 from runtime.api.support import reply, services, token_of
 from runtime.cli import main
-from runtime.sessions import COOKIE, LIFETIME_S
+from runtime.sessions import COOKIE
 from runtime.settings import Settings
 from runtime.tokens import Claims
 
@@ -25,6 +25,7 @@ router = APIRouter(prefix="/bench")
 create_runtime = runtime.app.create_app
 UNSENT = 1000  # the emitter waits above this, as a caller of PUBLISH waits for its reply
 PAUSE_S = 0.0005
+MONTH_S = 30 * 24 * 3600
 
 
 async def verified(request: Request) -> Claims:
@@ -55,7 +56,7 @@ def _answer(request: Request) -> Response:
     answer = reply({"data": {"theme": "dark"}})
     flags = services(request).cookie_flags("session")
     value = request.cookies.get(COOKIE, "")
-    answer.set_cookie(COOKIE, value, max_age=LIFETIME_S, httponly=True, **flags)
+    answer.set_cookie(COOKIE, value, max_age=MONTH_S, httponly=True, **flags)
     return answer
 
 

@@ -2,119 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-import socketio
-import uvicorn
-from bus_servers import HOST, Server, free_port, serving, topology_of, until
+from bus_servers import Server, serving, until
+from socket_workers import KEYS, Worker, running
 
-from runtime.database import Database
-from runtime.memberships import Memberships
 from runtime.realtime import admission
-from runtime.realtime.server import SocketServer, create_manager, create_socket_server
-from runtime.realtime.session_pool import SessionPool
-from runtime.redis.client import RedisClient
 from runtime.redis.inbox import Gap
-from runtime.redis.keys import Keys
-from runtime.settings import load_settings
-from runtime.supervision import Supervisor
-
-KEYS = Keys("test")
-
-
-@dataclass(frozen=True)
-class User:
-    """An account."""
-
-    id: str
-    name: str
-    role: str = "user"
-
-
-@dataclass(frozen=True)
-class Claims:
-    """A token's claims."""
-
-    jti: str
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Who a token is for."""
-
-    user: User
-    claims: Claims
-
-
-async def authenticate(token: str) -> Identity | None:
-    """Accept `user/jti`."""
-    user, slash, jti = token.partition("/")
-    return Identity(User(user, user.title()), Claims(jti)) if slash else None
-
-
-class Worker:
-    """One worker: a Socket.IO server on a port of its own."""
-
-    def __init__(self, url: str, instance: str, database: Path) -> None:
-        settings = load_settings({"REDIS_URL": url, "INSTANCE_ID": instance})
-        self.topology = topology_of(settings)
-        self.client = RedisClient(self.topology, settings)
-        self.pool = SessionPool(self.client, KEYS, instance)
-        self.manager = create_manager(settings, self.topology, KEYS)
-        self.supervisor = Supervisor()
-        self.database = Database(f"sqlite:///{database}")
-        self.sockets: SocketServer = create_socket_server(
-            settings,
-            self.manager,
-            authenticate,
-            self.pool,
-            keys=KEYS,
-            memberships=Memberships(self.database),
-            supervisor=self.supervisor,
-        )
-        self.port = free_port()
-        config = uvicorn.Config(
-            self.sockets.asgi, host=HOST, port=self.port, log_level="error", lifespan="off"
-        )
-        self._http = uvicorn.Server(config)
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Serve."""
-        await self.database.open()
-        await self.sockets.start()
-        self._task = asyncio.create_task(self._http._serve())
-        await until(lambda: self._http.started)
-
-    async def stop(self) -> None:
-        """End everything."""
-        await self.sockets.stop()
-        await self.supervisor.stop()
-        self._http.should_exit = True
-        assert self._task
-        await self._task
-        await self.client.close()
-        await self.topology.close()
-        await self.database.close()
-
-    async def connect(self, token: str) -> tuple[socketio.AsyncClient, list[Any], Any]:
-        """Return a joined client, what it hears, and the answer to user-join."""
-        client = socketio.AsyncClient(reconnection=False)
-        heard: list[Any] = []
-        client.on("events", heard.append)
-        await client.connect(
-            f"http://{HOST}:{self.port}",
-            auth={"token": token},
-            transports=["websocket"],
-            socketio_path="/ws/socket.io",
-        )
-        return client, heard, await client.call("user-join", {"auth": {"token": token}}, timeout=3)
 
 
 @pytest.fixture
@@ -127,13 +25,8 @@ async def redis(tmp_path: Path) -> AsyncIterator[Server]:
 @pytest.fixture
 async def workers(redis: Server, tmp_path: Path) -> AsyncIterator[list[Worker]]:
     """Give two workers that hear each other."""
-    workers = [Worker(redis.url, f"w{n}", tmp_path / "runtime.db") for n in range(2)]
-    for worker in workers:
-        await worker.start()
-    await until(lambda: all(worker.manager.caught_up for worker in workers))
-    yield workers
-    for worker in workers:
-        await worker.stop()
+    async with running(tmp_path, {"REDIS_URL": redis.url}) as workers:
+        yield workers
 
 
 def event(n: int) -> dict[str, Any]:

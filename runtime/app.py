@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 
 from runtime import health
-from runtime.api import auths, chats, metrics, session, tasks, users
+from runtime.api import auths, chats, metrics, presence, rooms, session, tasks, users
 from runtime.api.requests import BodyLimit, not_as_expected
 from runtime.api.schemas import PROBLEMS
 from runtime.api.support import reply
@@ -23,7 +23,7 @@ from runtime.telemetry.middleware import RequestMetrics
 
 ROUTERS = (
     *(auths.router, users.router, session.router, chats.router, tasks.router),
-    *(health.router, metrics.router),
+    *(rooms.router, presence.router, health.router, metrics.router),
 )
 SOCKETS = "/ws"
 GC_THRESHOLD = (50_000, 20, 20)  # a full collection of a large heap would stall the loop

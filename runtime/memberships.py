@@ -131,17 +131,38 @@ class Memberships:
         found = {row[0]: Member(*tuple(row)) for row in reversed(rows)}
         return sorted(found.values(), key=lambda member: (member.name, member.id))
 
+    async def strangers(self, accounts: list[str]) -> list[str]:
+        """Return the ids among these that no account has."""
+        query = sa.select(users.c.id).where(users.c.id.in_(accounts))
+        rows = await self._database.read(lambda c: c.execute(query).all())
+        known = {row[0] for row in rows}
+        return [account for account in accounts if account not in known]
+
     async def grant(self, kind: Kind, identifier: str, given: dict[str, Permission]) -> None:
-        """Let accounts see or change a resource."""
-        fields = {"kind": kind, "resource_id": identifier}
+        """Let accounts see or change a resource, besides those that may already."""
+        await self._store(kind, identifier, given, grants.c.user_id.in_(list(given)))
 
-        def store(connection: sa.Connection) -> None:
-            for user, permission in given.items():
-                connection.execute(grants.delete().where(_grant(kind, identifier, user)))
-                row = {**fields, "user_id": user, "permission": permission}
-                connection.execute(grants.insert().values(row))
+    async def set_grants(
+        self, kind: Kind, identifier: str, given: dict[str, Permission]
+    ) -> list[str]:
+        """Let exactly these accounts see or change a resource; return who lost access."""
+        return await self._store(kind, identifier, given, sa.true())
 
-        await self._database.write(store)
+    async def _store(
+        self, kind: Kind, identifier: str, given: dict[str, Permission], instead_of: Any
+    ) -> list[str]:
+        here = sa.and_(grants.c.kind == kind, grants.c.resource_id == identifier, instead_of)
+        row = {"kind": kind, "resource_id": identifier}
+        rows = [{**row, "user_id": u, "permission": p} for u, p in given.items()]
+
+        def store(connection: sa.Connection) -> list[str]:
+            before = connection.execute(sa.select(grants.c.user_id).where(here)).all()
+            connection.execute(grants.delete().where(here))
+            if rows:
+                connection.execute(grants.insert(), rows)
+            return [found[0] for found in before if found[0] not in given]
+
+        return await self._database.write(store)
 
     async def withdraw(self, kind: Kind, identifier: str, accounts: list[str]) -> None:
         """Take accounts' access away."""

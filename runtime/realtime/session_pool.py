@@ -207,10 +207,17 @@ class SessionPool:
 
     async def is_active(self, user: str) -> bool:
         """Tell whether a user has a socket on any worker."""
-        room = f"user:{user}"
-        if self.client is None or self.local(room):
-            return bool(self.local(room))
-        return bool(await self._count(self.keys.all.session_pool_room(room)))
+        return bool(await self.active_among([user]))
+
+    async def active_among(self, users: list[str]) -> set[str]:
+        """Return which of these users have a socket on any worker; one round trip."""
+        here = {socket.user for socket in self._local.values()}
+        if self.client is None or not users:
+            return here.intersection(users)
+        rooms = [self.keys.all.session_pool_room(f"user:{user}") for user in users]
+        counts = await self.client.pipeline([self._counting(room) for room in rooms])
+        there = {user for user, count in zip(users, counts, strict=True) if int(count)}
+        return there | here.intersection(users)
 
     async def user_count(self) -> int:
         """Return how many users have a socket on any worker."""
@@ -219,7 +226,10 @@ class SessionPool:
         return await self._count(self.keys.all.session_pool_users)
 
     async def _count(self, key: str) -> int:
-        return int(await self._ask("EVAL", scripts.COUNT, 1, key, self.timeout_s))
+        return int(await self._ask(*self._counting(key)))
+
+    def _counting(self, key: str) -> Command:
+        return ("EVAL", scripts.COUNT, 1, key, self.timeout_s)
 
     async def _ask(self, *words: Any) -> Any:
         assert self.client

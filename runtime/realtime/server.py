@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -27,6 +26,7 @@ from runtime.realtime.presence import Presence
 from runtime.realtime.rooms import Access, RoomEvents
 from runtime.realtime.session_pool import Record, SessionPool
 from runtime.realtime.session_reaper import SessionReaper
+from runtime.realtime.transports import Transports
 from runtime.realtime.usage import UsagePool
 from runtime.redis.keys import Keys
 from runtime.redis.topology import Topology
@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 
 MAX_MESSAGE = 16 * 1024 * 1024
 LEAVE_WITHIN_S = 2.0
-CLOSE_SPREAD_S = 1.0  # sockets that we close come back; not all at the same moment
 REAP_EVERY_S = 5.0
 CLEAN_EVERY_S = 3.0
 
@@ -89,13 +88,14 @@ class SocketServer:
         self.calls = EventCalls(self.sio, manager, pool, supervisor, deadline)
         self.rooms = RoomEvents(self, self.identities, access, usage)
         self.reaper = SessionReaper(pool)
+        self.transports = Transports(self.sio.eio)
         self.admission = self.asgi = Admission(
             socketio.ASGIApp(self.sio, socketio_path="/ws/socket.io"),
             settings.websocket_max_anonymous,
             engine_sockets=lambda: self.sio.eio.sockets,
             known=lambda: len(self.identities),
             is_known=lambda sid: manager.sid_from_eio_sid(sid, "/") in self.identities,
-            close=self.sio.eio.disconnect,
+            close=self.transports.drop,
         )
         self.on_leave: list[Leave] = [
             self.identities.remove,
@@ -326,22 +326,9 @@ class SocketServer:
             await self.close(sid)
 
     async def close_sockets(self) -> None:
-        """Take no new connection and drop those that there are, spread over a second.
-
-        A `disconnect` packet would bring every client back without a pause; a transport that
-        closes brings it back after a second or more, with jitter.
-        """
+        """Take no new connection and drop those that there are, spread over a second."""
         self.admission.open = False
-        engines = list(self.sio.eio.sockets)
-        random.shuffle(engines)
-        await asyncio.gather(*(self._drop(e, n / len(engines)) for n, e in enumerate(engines)))
-
-    async def _drop(self, engine_sid: str, share: float) -> None:
-        await asyncio.sleep(share * CLOSE_SPREAD_S)
-        try:
-            await self.sio.eio.disconnect(engine_sid)
-        except Exception:  # gone meanwhile
-            log.debug("socket %s was gone", engine_sid, exc_info=True)
+        await self.transports.drop_all()
 
     def _sockets(self, room: str) -> list[tuple[str, str]]:
         members = self.manager.rooms.get("/", {}).get(room or None)

@@ -237,6 +237,7 @@ class TaskStore:
 def _interrupt(connection: sa.Connection, owner: str) -> list[Interrupted]:
     """Mark all running tasks of an owner, chat by chat."""
     rows = connection.execute(_RUNNING_OF, {"whose": owner}).all()
+    connection.execute(_FORGET_STOPS_OF, {"whose": owner})
     connection.execute(_INTERRUPT, {"whose": owner})
     idle = {chat: _idle(connection, chat) for chat in sorted({row.chat_id for row in rows})}
     return [Interrupted(*row[:5], idle=idle[row.chat_id]) for row in rows]
@@ -294,6 +295,9 @@ _STOPS_OF = (
     sa.select(task_stops.c.task_id)
     .join(messages, messages.c.task_id == task_stops.c.task_id)
     .where(*_of_owner)
+)
+_FORGET_STOPS_OF = task_stops.delete().where(
+    task_stops.c.task_id.in_(sa.select(messages.c.task_id).where(*_of_owner))
 )
 _BEAT = (
     task_owners.update()

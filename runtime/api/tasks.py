@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -53,7 +54,7 @@ async def stop_chat(request: Request, who: Who, chat_id: str) -> Response:
     ids = await here.task_store.running(chat_id)
     if not ids:
         return reply(_not_found(f"No tasks found for item {chat_id}."))
-    states = [await here.tasks.stop(task_id) for task_id in ids]
+    states = await asyncio.gather(*(here.tasks.stop(task_id) for task_id in ids))
     state = next(s for s in (REQUESTED, CANCELLED, FINISHED) if s in states)
     return reply({**_answer(state, f"All tasks for item {chat_id} stopped."), "task_ids": ids})
 

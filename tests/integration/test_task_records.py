@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from bus_servers import Server, serving, topology_of, until
 
 from runtime.redis.client import RedisClient
@@ -22,12 +23,12 @@ KEYS = Keys("test")
 class Worker:
     """The tasks of one worker on one server; `states` is what the database would say."""
 
-    def __init__(self, server: Server, name: str) -> None:
+    def __init__(self, server: Server, name: str, ttl_s: int) -> None:
         settings = load_settings({"REDIS_URL": server.url})
         self._topology = topology_of(settings)
         self._client = RedisClient(self._topology, settings)
         self.states: dict[str, str] = {}
-        self.records = TaskRecords(self._client, KEYS, name, 300, self._states)
+        self.records = TaskRecords(self._client, KEYS, name, ttl_s, self._states)
         self.tasks = Tasks(self._keep_stop, self.records)
         self.records.running = lambda: self.tasks.running
         self.records.is_finished = self.tasks.is_finished
@@ -51,9 +52,9 @@ class Worker:
 
 
 @asynccontextmanager
-async def worker(server: Server, name: str = "a") -> AsyncIterator[Worker]:
+async def worker(server: Server, name: str = "a", ttl_s: int = 300) -> AsyncIterator[Worker]:
     """Run a worker."""
-    found = Worker(server, name)
+    found = Worker(server, name, ttl_s)
     found.start()
     try:
         yield found
@@ -72,6 +73,20 @@ async def test_work_begins_when_its_record_is_there(tmp_path: Path) -> None:
         await here.tasks.start("t", "c", work)
         await until(lambda: here.tasks.is_finished("t"))
     assert seen == ["c"]
+
+
+@pytest.mark.parametrize(("ttl_s", "expires"), [(300, True), (0, False)])
+async def test_marker_expires_unless_it_is_for_ever(
+    tmp_path: Path, ttl_s: int, expires: bool
+) -> None:
+    """A marker lives as long as REDIS_TASK_TTL says; 0 is for mixed versions: for ever."""
+    release = asyncio.Event()
+    async with serving(tmp_path) as server, worker(server, ttl_s=ttl_s) as here:
+        await here.tasks.start("t", "c", _waiting(release))
+        lives = await server.call("TTL", KEYS.task("t"))
+        assert (0 < lives <= ttl_s) if expires else lives == -1
+        release.set()
+        await until(lambda: _nothing(server))
 
 
 async def test_stop_before_the_work_began_reaches_the_work(tmp_path: Path) -> None:

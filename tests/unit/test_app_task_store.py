@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import sqlalchemy as sa
 
 from runtime.database import Database
-from runtime.task_store import MessageTaken, Partial, TaskRow, TaskStore
+from runtime.task_store import MessageTaken, Partial, TaskRow, TaskStore, task_stops
 
 
 @pytest_asyncio.fixture
@@ -71,6 +72,7 @@ async def test_stop_is_kept_for_its_owner_until_the_end(store: TaskStore) -> Non
 async def test_dead_owner_is_buried_once(store: TaskStore) -> None:
     """Of two survivors one ends the tasks, and only if the dead one did not count meanwhile."""
     survivor = TaskStore(store._database, "b")
+    await survivor.request_stop("t1")
     stale = (await survivor.beats())["a"]
     assert await store.beat()
     assert await survivor.bury("a", stale) is None
@@ -81,6 +83,13 @@ async def test_dead_owner_is_buried_once(store: TaskStore) -> None:
         ("t1", "m1", True),
         ("t2", "m2", True),
     ]
+    assert await kept_stops(store) == 0
+
+
+async def kept_stops(store: TaskStore) -> int:
+    """Return how many stops are kept, for whomever."""
+    count = sa.select(sa.func.count()).select_from(task_stops)
+    return int(await store._database.read(lambda c: c.scalar(count)) or 0)
 
 
 async def test_owner_taken_for_dead_learns_it_and_changes_nothing(store: TaskStore) -> None:

@@ -1,0 +1,110 @@
+"""Who counts as dead, and what happens to the tasks of those who do, on a real database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest_asyncio
+
+from runtime.database import Database
+from runtime.redis.keys import Keys
+from runtime.response_streams import ResponseStreams
+from runtime.task_owner import LOOKS, TaskOwner
+from runtime.task_store import Partial, TaskRow, TaskStore
+from runtime.tasks import Tasks
+
+
+@dataclass
+class Worker:
+    """One worker process, without Redis: what it runs, and what it told users."""
+
+    database: Database
+    name: str
+    told: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Wire it."""
+        self.store = TaskStore(self.database, self.name)
+        self.tasks = Tasks(self.store.request_stop)
+        streams = ResponseStreams(self.store, None, Keys("test"), 3600)
+        self.owner = TaskOwner(self.store, self.tasks, streams, None, self._emit)
+
+    async def _emit(self, user: str, payload: dict[str, Any]) -> None:
+        self.told.append({"user": user, **payload})
+
+    def kinds(self) -> list[str]:
+        """Return the types of what it told."""
+        return [payload["data"]["type"] for payload in self.told]
+
+
+@pytest_asyncio.fixture
+async def pair(tmp_path: Path) -> AsyncIterator[tuple[Worker, Worker]]:
+    """Yield two workers on one database; `b` has a task in its rows."""
+    database = Database(f"sqlite:///{tmp_path}/t.db")
+    await database.open()
+    here, other = Worker(database, "a"), Worker(database, "b")
+    for worker in (here, other):
+        await worker.owner.start()
+    await other.store.begin(TaskRow("t", "c", "u", "running"), "m", new_chat="Chat")
+    await other.store.save([Partial("t", "so far", 2)])
+    yield here, other
+    await database.close()
+
+
+async def looks(worker: Worker, count: int) -> None:
+    """Look around so many times."""
+    for _ in range(count):
+        await worker.owner.look()
+
+
+async def test_worker_that_counts_is_never_buried(pair: tuple[Worker, Worker]) -> None:
+    """However slow it is: one count within the looks is enough."""
+    here, other = pair
+    for _ in range(3):
+        await looks(here, LOOKS)
+        await other.owner.beat()
+    assert (await other.store.states(["t"]), here.told) == ({"t": "running"}, [])
+
+
+async def test_silent_worker_is_buried_and_its_user_told(pair: tuple[Worker, Worker]) -> None:
+    """After the first look and five that found nothing new; the text so far stays."""
+    here, other = pair
+    await looks(here, LOOKS)
+    assert here.told == []
+    await looks(here, 3)
+    assert here.kinds() == ["chat:message:error", "chat:active"]
+    assert {payload["user"] for payload in here.told} == {"u"}
+    (row,) = await other.store.messages_of("c")
+    assert (row.content, row.state) == ("so far", "interrupted")
+    assert here.owner.status == {"others": 0, "buried": 1, "interrupted": 1}
+
+
+async def test_worker_that_was_buried_ends_what_it_runs(pair: tuple[Worker, Worker]) -> None:
+    """Its next count tells it; tasks that nobody took go on."""
+    here, other = pair
+    ended = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    await other.tasks.start("t", "c", work)
+    await looks(here, LOOKS + 1)
+    await other.owner.beat()
+    await asyncio.wait_for(ended.wait(), 2)
+    assert "b" in await here.store.beats()
+
+
+async def test_drained_worker_is_not_missed(pair: tuple[Worker, Worker]) -> None:
+    """One that left is nobody's to bury, and counts no more."""
+    here, other = pair
+    await other.owner.leave()
+    await other.owner.beat()
+    await looks(here, LOOKS + 2)
+    assert (here.told, await here.store.beats()) == ([], {"a": 1})

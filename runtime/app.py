@@ -12,6 +12,7 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from runtime import health
 from runtime.api import auths, chats, metrics, presence, rooms, session, tasks, users
+from runtime.api.openapi import describe
 from runtime.api.requests import BodyLimit, not_as_expected
 from runtime.api.schemas import PROBLEMS
 from runtime.api.support import reply
@@ -43,6 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.services = services
     for router in ROUTERS:
         app.include_router(router)
+    describe(app, ROUTERS)
     app.mount(SOCKETS, services.realtime.asgi)
     app.add_exception_handler(RequestValidationError, not_as_expected)
     app.add_exception_handler(DatabaseUnavailable, _database_unavailable)

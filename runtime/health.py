@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from runtime.api import chat_schemas as shown
 from runtime.api.support import reply, services
 from runtime.database import DatabaseUnavailable
 from runtime.services import Services, status_of
@@ -17,20 +18,20 @@ DATABASE_WITHIN_S = 0.8
 REMEMBER_DATABASE_S = 0.4
 
 
-@router.get("/health")
+@router.get("/health", response_model=shown.Health)
 async def health() -> Response:
     """Say that the event loop turns."""
     return reply({"status": True})
 
 
-@router.get("/health/db")
+@router.get("/health/db", response_model=shown.DatabaseHealth)
 async def health_db(request: Request) -> Response:
     """Say whether the database answers."""
     problem = await DatabaseCheck.of(request).problem(services(request))
     return reply({"status": not problem, "detail": problem}, 500 if problem else 200)
 
 
-@router.get("/ready")
+@router.get("/ready", response_model=shown.Ready)
 async def ready(request: Request) -> Response:
     """Say whether work may be sent here, and what is wrong if not."""
     here = services(request)

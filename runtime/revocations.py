@@ -1,4 +1,7 @@
-"""Tell everybody of revocations: other workers, sockets, and readers of Redis."""
+"""Tell everybody of revocations: our sockets, other workers, and readers of Redis.
+
+Every worker looks after its own sockets, when it is told by Redis or by the database's log.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +36,6 @@ class Notice:
     at: int = 0
 
     @property
-    def room(self) -> str:
-        """Room of the sockets that have to go."""
-        return f"token:{self.jti}" if self.jti else f"user:{self.user_id}"
-
-    @property
     def message(self) -> bytes:
         """What the other workers are told."""
         who = {"jti": self.jti} if self.jti else {"user": self.user_id}
@@ -61,16 +59,17 @@ class RevocationNotices:
         self,
         redis: RedisClient | None,
         keys: Keys,
-        close_sockets: Callable[[str], Awaitable[None]],
+        recheck_sockets: Callable[[str], Awaitable[None]],
         lifetime_s: float | None = None,
     ) -> None:
         self._redis = redis
         self._keys = keys
-        self._close_sockets = close_sockets
+        self._recheck_sockets = recheck_sockets
         self._lifetime = lifetime_s
         self._waiting: dict[Notice, None] = {}
         self._rooms: dict[str, None] = {}
         self._changed = asyncio.Event()
+        self._heard = asyncio.Event()
 
     def token(self, jti: str, expires_at: int | None) -> None:
         """Have a token's revocation told."""
@@ -82,12 +81,23 @@ class RevocationNotices:
         until = None if self._lifetime is None else now + int(self._lifetime)
         self._add(Notice(user_id=user_id, until=until, at=now))
 
-    async def tell_forever(self, loop: Loop) -> None:
-        """Tell what is to be told. Runs for ever."""
+    def heard(self, room: str) -> None:
+        """Have this worker's sockets of `token:{jti}` or `user:{id}` verified anew."""
+        self._rooms[room] = None
+        self._heard.set()
+
+    async def recheck_forever(self, loop: Loop) -> None:
+        """Have sockets verified of whose tokens something was heard. Runs for ever."""
         while True:
             for room in list(self._rooms):
                 del self._rooms[room]
-                await self._close_sockets(room)
+                await self._recheck_sockets(room)
+            loop.succeeded()
+            await wait_until(self._heard, ROUND_S)
+
+    async def tell_forever(self, loop: Loop) -> None:
+        """Tell what is to be told. Runs for ever."""
+        while True:
             try:
                 await self._tell()
                 loop.succeeded()
@@ -102,7 +112,6 @@ class RevocationNotices:
         return {"waiting": len(self._waiting)}
 
     def _add(self, notice: Notice) -> None:
-        self._rooms[notice.room] = None
         if self._redis is not None and len(self._waiting) < KEPT:
             self._waiting[notice] = None
         self._changed.set()

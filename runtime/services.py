@@ -110,7 +110,7 @@ class Services:
         self.accounts = Accounts(self.database)
         self.sessions = self._make_sessions()
         self.notices = RevocationNotices(
-            client, self.keys, self._close_sockets, settings.jwt_expires_in
+            client, self.keys, self._recheck_sockets, settings.jwt_expires_in
         )
         self.tokens = self._make_tokens()
         self.tasks = self._make_tasks()
@@ -160,7 +160,7 @@ class Services:
 
     def _make_tokens(self) -> Tokens:
         s = self.settings
-        told = Told(self.notices.token, self.notices.user)
+        told = Told(self.notices.token, self.notices.user, self.notices.heard)
         return Tokens(
             self.database, s.webui_secret_key, s.jwt_expires_in, told, s.revocation_policy
         )
@@ -185,6 +185,7 @@ class Services:
         await self.provider.open()
         self.supervisor.run("event loop lag", self.metrics.watch_lag, SLOW_LOOP_SILENT_S)
         self.supervisor.run("revocations", self.notices.tell_forever, SLOW_LOOP_SILENT_S)
+        self.supervisor.run("sockets to verify", self.notices.recheck_forever, SLOW_LOOP_SILENT_S)
         self.supervisor.run("changes of accounts", self.tokens.follow_forever)
         self.supervisor.run("expired tokens", self._forget_expired, FORGET_EVERY_S * 2)
         self.supervisor.run("task owners", self.task_owner.keep, SLOW_LOOP_SILENT_S)
@@ -298,8 +299,8 @@ class Services:
 
     # background
 
-    async def _close_sockets(self, room: str) -> None:
-        await self.realtime.disconnect_room(room)
+    async def _recheck_sockets(self, room: str) -> None:
+        await self.realtime.recheck_room(room)
 
     async def _drop_session(self, identifier: str) -> None:
         for _ in range(DROP_TRIES):

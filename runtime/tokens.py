@@ -34,10 +34,14 @@ Policy = Literal["closed", "open"]
 
 @dataclass(frozen=True)
 class Told:
-    """Whom to tell of a revocation; both do nothing by default."""
+    """Whom to tell of a revocation: `token` and `user` all workers, `heard` this one's sockets.
+
+    They do nothing by default.
+    """
 
     token: Callable[[str, int | None], None] = field(default=lambda _jti, _expires_at: None)
     user: Callable[[str], None] = field(default=lambda _user_id: None)
+    heard: Callable[[str], None] = field(default=lambda _room: None)
 
 
 class Tokens:
@@ -150,11 +154,14 @@ class Tokens:
 
     def note_revoked(self, jti: str) -> None:
         """Refuse the token from now on: another worker says it was revoked."""
-        self._verified.revoked(jti)
+        if not self.is_known_revoked(jti):
+            self._verified.revoked(jti)
+            self._told.heard(f"token:{jti}")
 
     def note_user(self, user_id: str) -> None:
         """Ask the database anew about an account: another worker says it changed."""
         self._verified.changed(user_id)
+        self._told.heard(f"user:{user_id}")
 
     def is_known_revoked(self, jti: str) -> bool:
         """Tell whether this worker was told that the token is revoked."""

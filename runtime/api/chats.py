@@ -7,6 +7,8 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
+from runtime.api import chat_schemas as shown
+from runtime.api.schemas import Done
 from runtime.api.support import Who, json_object, reply, services, text_field
 from runtime.completions import Request as CompletionRequest
 from runtime.provider import ProviderError
@@ -22,7 +24,7 @@ NO_CHAT = "There is no such chat of yours."
 FOR_PROVIDER = ("model", "messages", "temperature", "max_tokens", "top_p", "stop", "seed")
 
 
-@router.get("/models")
+@router.get("/models", response_model=shown.Models)
 async def models(request: Request, _: Who) -> Response:
     """Return the provider's models."""
     try:
@@ -31,18 +33,21 @@ async def models(request: Request, _: Who) -> Response:
         raise HTTPException(502, f"The provider does not answer: {error}") from None
 
 
-@router.post("/v1/chats/new")
+@router.post("/v1/chats/new", response_model=shown.Chat, openapi_extra=shown.body(shown.NewChat))
 async def new_chat(request: Request, who: Who) -> Response:
     """Make an empty chat."""
     body = await json_object(request)
-    chat = body.get("chat")
-    title = str((chat if isinstance(chat, dict) else {}).get("title") or TITLE)
+    content = body.get("chat")
+    content = {} if content is None else content
+    if not isinstance(content, dict):
+        raise HTTPException(422, "`chat` must be a JSON object.")
+    title = str(content.get("title") or TITLE)
     chat_id = str(uuid.uuid4())
     await services(request).database.add_chat(chat_id, who.id, title)
-    return reply({"id": chat_id, "user_id": who.id, "title": title, "chat": chat or {}})
+    return reply({"id": chat_id, "user_id": who.id, "title": title, "chat": content})
 
 
-@router.get("/v1/chats/{chat_id}")
+@router.get("/v1/chats/{chat_id}", response_model=shown.Chat)
 async def chat(request: Request, who: Who, chat_id: str) -> Response:
     """Return a chat with its messages; those still being written with their text so far."""
     here = services(request)
@@ -78,7 +83,11 @@ def _message(row: MessageRow, partial: Partial | None) -> dict[str, Any]:
     }
 
 
-@router.post("/chat/completions")
+@router.post(
+    "/chat/completions",
+    response_model=shown.Started,
+    openapi_extra=shown.body(shown.Completion),
+)
 async def complete(request: Request, who: Who) -> Response:
     """Start an answer in the background and return its task; its text goes to the sockets."""
     here = services(request)
@@ -114,7 +123,11 @@ async def _prepare(request: Request, who: Identity, body: dict[str, Any]) -> Com
     )
 
 
-@router.post("/v1/chats/{chat_id}/messages/{message_id}/event")
+@router.post(
+    "/v1/chats/{chat_id}/messages/{message_id}/event",
+    response_model=Done,
+    openapi_extra=shown.body(shown.MessageEvent),
+)
 async def event(request: Request, who: Who, chat_id: str, message_id: str) -> Response:
     """Send an event about a message to all of the caller's sockets."""
     await require_chat(request, who, chat_id)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hmac
 
 from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from runtime.api.openapi import NEEDS_TOKEN
 from runtime.api.support import admin, identity, services, token_of
 
 router = APIRouter()
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse, openapi_extra={"security": NEEDS_TOKEN})
 async def metrics(request: Request) -> Response:
     """Return this worker's metrics; for admins and whoever has METRICS_TOKEN, unless open."""
     here = services(request)

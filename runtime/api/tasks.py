@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
+from runtime.api import chat_schemas as shown
 from runtime.api.chats import require_chat
 from runtime.api.support import Admin, Who, reply, services
 from runtime.redis.errors import RedisUnavailable
@@ -17,7 +18,7 @@ from runtime.tokens import Identity
 router = APIRouter(prefix="/api/tasks")
 
 
-@router.get("")
+@router.get("", response_model=shown.Tasks)
 async def list_all(request: Request, _: Admin) -> Response:
     """Return the ids of all running tasks; 503 while Redis is away."""
     try:
@@ -26,7 +27,7 @@ async def list_all(request: Request, _: Admin) -> Response:
         raise HTTPException(503, f"Tasks cannot be listed now: {error}") from None
 
 
-@router.get("/chat/{chat_id}")
+@router.get("/chat/{chat_id}", response_model=shown.ChatTasks)
 async def list_chat(request: Request, who: Who, chat_id: str) -> Response:
     """Return the ids of a chat's running tasks; 503 while Redis is away."""
     await require_chat(request, who, chat_id)
@@ -36,7 +37,7 @@ async def list_chat(request: Request, who: Who, chat_id: str) -> Response:
         raise HTTPException(503, f"Tasks cannot be listed now: {error}") from None
 
 
-@router.post("/stop/{task_id}")
+@router.post("/stop/{task_id}", response_model=shown.Stopped)
 async def stop(request: Request, who: Who, task_id: str) -> Response:
     """Stop one task; its owner or an admin may. Also accepted while Redis is away."""
     row = await services(request).task_store.task(task_id)
@@ -46,7 +47,7 @@ async def stop(request: Request, who: Who, task_id: str) -> Response:
     return reply(_answer(state, f"Task {task_id} stopped."))
 
 
-@router.post("/chat/{chat_id}/stop")
+@router.post("/chat/{chat_id}/stop", response_model=shown.ChatStopped)
 async def stop_chat(request: Request, who: Who, chat_id: str) -> Response:
     """Stop all tasks of a chat. The database says which they are, so Redis need not."""
     await require_chat(request, who, chat_id)

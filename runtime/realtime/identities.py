@@ -135,13 +135,18 @@ class Identities:
         while True:
             batches = _batches(list(self._known))
             for sids in batches:
-                await asyncio.gather(*map(self.recheck, sids))
+                await asyncio.gather(*map(self._recheck_idle, sids))
                 await asyncio.sleep(REVERIFY_S / len(batches) * random.uniform(0.8, 1.0))
             loop.succeeded()
             if not batches:
                 await asyncio.sleep(REVERIFY_S)
 
     async def recheck(self, sid: str) -> None:
+        """Verify a socket's token now: it may be void."""
+        if known := self._known.get(sid):
+            await self._check(sid, known)
+
+    async def _recheck_idle(self, sid: str) -> None:
         """Verify a socket's token unless that was done just now."""
         known = self._known.get(sid)
         if known and time.monotonic() - known.checked > FRESH_S:

@@ -215,6 +215,6 @@ class StreamsManager(LocalDelivery, AsyncPubSubManager):  # type: ignore[misc]  
                 await self._control(message["message"])
         elif method in (
             *("emit", "callback", "disconnect"),
-            *("enter_room", "leave_room", "close_room"),
+            *("enter_room", "leave_room"),
         ):
             await getattr(self, f"_handle_{method}")(message)

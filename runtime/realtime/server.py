@@ -149,18 +149,10 @@ class SocketServer:
         """Send the event `events` to every socket of a user, on every worker."""
         await self.emit("events", payload, f"user:{user_id}")
 
-    async def disconnect_token(self, jti: str) -> None:
-        """Close the sockets that came with a token, on every worker."""
-        await self.disconnect_room(f"token:{jti}")
-
-    async def disconnect_user(self, user_id: str) -> None:
-        """Close every socket of a user, on every worker."""
-        await self.disconnect_room(f"user:{user_id}")
-
-    async def disconnect_room(self, room: str) -> None:
-        """Close every socket of a room, on every worker."""
-        await self._close_here(room)
-        await self.manager.control({"action": "close_room", "room": room})
+    async def recheck_room(self, room: str) -> None:
+        """Verify this worker's sockets of `token:{jti}` or `user:{id}` now; close what is void."""
+        for sid, _ in self._sockets(room):
+            await self.identities.recheck(sid)
 
     async def enter_users(self, users: list[str], room: str) -> None:
         """Let all sockets of users into a room, on every worker."""
@@ -294,9 +286,7 @@ class SocketServer:
 
     async def _on_control(self, message: dict[str, Any]) -> None:
         action = message.get("action")
-        if action == "close_room":
-            await self._close_here(str(message["room"]))
-        elif action == "enter_room":
+        if action == "enter_room":
             await self._enter_here(list(message["users"]), str(message["room"]))
         elif action == "leave_room":
             await self._leave_here(list(message["users"]), str(message["room"]))
@@ -320,10 +310,6 @@ class SocketServer:
             await self.sio.disconnect(sid, ignore_queue=True)
         except Exception:  # gone meanwhile
             log.debug("socket %s was gone", sid, exc_info=True)
-
-    async def _close_here(self, room: str) -> None:
-        for sid, _ in self._sockets(room):
-            await self.close(sid)
 
     async def close_sockets(self) -> None:
         """Take no new connection and drop those that there are, spread over a second."""

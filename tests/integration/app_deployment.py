@@ -43,6 +43,7 @@ class Provider:
         """Listen."""
         app = web.Application()
         app.router.add_post("/v1/chat/completions", self._complete)
+        app.router.add_get("/v1/models", self._models)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, f"{SUBNET}.3", 9000).start()
@@ -51,6 +52,9 @@ class Provider:
         """Stop to listen."""
         if self._runner:
             await self._runner.cleanup()
+
+    async def _models(self, _: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [{"id": "m", "object": "model"}]})
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         name, tokens = (await request.json())["messages"][-1]["content"].split()

@@ -66,13 +66,19 @@ async def test_an_outage_delays_events_and_loses_none(workers: list[Worker], red
         await client.disconnect()
 
 
-async def test_a_token_is_disconnected_everywhere(workers: list[Worker]) -> None:
-    """Signing out closes the sockets of that token on both workers, and no other."""
+async def test_sockets_of_a_revoked_token_are_closed_and_no_others(workers: list[Worker]) -> None:
+    """A worker that hears of a revocation closes that token's sockets, when it really is void."""
     clients = [
         (await workers[n].connect(token))[0]
         for n, token in [(0, "ann/gone"), (1, "ann/gone"), (1, "ann/kept")]
     ]
-    await workers[0].sockets.disconnect_token("gone")
+    for revoked in (set(), {"gone"}):
+        for worker in workers:
+            worker.tokens.revoked.update(revoked)
+        for worker in workers:
+            await worker.sockets.recheck_room("token:gone")
+            await worker.sockets.recheck_room("token:kept")
+        assert clients[2].connected
     await until(lambda: [client.connected for client in clients] == [False, False, True])
     await clients[2].disconnect()
 

@@ -21,6 +21,7 @@ from runtime.metrics import CommandObserver, Metrics
 from runtime.metrics_state import StateCollector
 from runtime.passwords import Passwords
 from runtime.provider import Provider
+from runtime.realtime.documents_setup import create_documents
 from runtime.realtime.pools import shared_map
 from runtime.realtime.server import SocketServer, create_manager, create_socket_server
 from runtime.realtime.session_pool import SessionPool
@@ -125,6 +126,7 @@ class Services:
             self.emit_to_user,
         )
         self._sockets_topology = _separate_topology(settings)
+        self._sockets_client = _separate_client(settings, self._sockets_topology)
         manager = create_manager(settings, self._sockets_topology or topology, self.keys)
         self.memberships = Memberships(self.database)
         self.models = shared_map(client, self.keys.models)
@@ -143,6 +145,9 @@ class Services:
             keys=self.keys,
             memberships=self.memberships,
             supervisor=self.supervisor,
+        )
+        self.documents = create_documents(
+            settings, self.realtime, self.database, self.memberships, self._sockets_client or client
         )
         self._chat_owners: OrderedDict[str, str] = OrderedDict()
         self.metrics.registry.register(StateCollector(self))
@@ -193,6 +198,7 @@ class Services:
         self.supervisor.run("response streams", self.streams.keep)
         if self.redis is not None:
             self._start_redis(self.redis)
+        self.documents.start(self.supervisor)
         await self.realtime.start()
         self.started = True
 
@@ -229,8 +235,9 @@ class Services:
     async def stop(self) -> None:
         """Close everything, whatever fails on the way."""
         await self.drain()
-        parts = [self.realtime.stop, self.supervisor.stop]
+        parts = [self.realtime.stop, self.documents.stop, self.supervisor.stop]
         parts += [self.redis.close] if self.redis else []
+        parts += [self._sockets_client.close] if self._sockets_client else []
         parts += [self._sockets_topology.close] if self._sockets_topology else []
         parts += [self.provider.close, self.database.close]
         parts += [self.telemetry.stop] if self.telemetry else []
@@ -350,6 +357,10 @@ def _telemetry_of(settings: Settings, metrics: Metrics) -> Telemetry | None:
     return Telemetry(settings, settings.instance_id, metrics.registry)
 
 
+def _separate_client(settings: Settings, topology: Topology | None) -> RedisClient | None:
+    return RedisClient(topology, settings.websocket()) if topology else None
+
+
 def _provider_of(settings: Settings) -> tuple[str, str]:
     url = settings.provider_urls[0] if settings.provider_urls else "http://127.0.0.1:9/v1"
     return url, settings.provider_keys[0] if settings.provider_keys else ""
@@ -363,6 +374,7 @@ def status_of(services: Services) -> dict[str, Any]:
         "tasks": len(services.tasks.running),
         "task_owners": services.task_owner.status,
         "sockets": services.realtime.status(),
+        "documents": services.documents.upkeep.status(),
         "rate_limits": services.sign_in_limit.status(),
         "tokens": {**services.tokens.status, **services.notices.status},
     }

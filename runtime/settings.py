@@ -188,6 +188,11 @@ class Settings(TelemetryOptions, BaseSettings):
     instance_lease: Annotated[Seconds, Field(ge=1)] = 30.0
     websocket_event_log_length: int = Field(50_000, ge=1000, description="entries")
 
+    ydoc_max_documents_per_session: int = Field(20, ge=1)
+    ydoc_max_document_bytes: int = Field(2 * 1024 * 1024, ge=1024, le=64 * 1024 * 1024)
+    ydoc_document_ttl: int = Field(3600, ge=60, description="seconds")
+    ydoc_compact_after: int = Field(200, ge=10, description="updates")
+
     cors_allow_origin: Text = "*"
     enable_star_sessions_middleware: bool = False
     webui_session_cookie_same_site: SameSite = "lax"

@@ -21,7 +21,7 @@ from runtime.realtime.identities import (
     Identities,
     SocketIdentity,
 )
-from runtime.realtime.manager import MemoryManager, StreamsManager
+from runtime.realtime.manager import LocalDelivery, MemoryManager, StreamsManager, encode_event
 from runtime.realtime.presence import Presence
 from runtime.realtime.rooms import Access, RoomEvents
 from runtime.realtime.session_pool import Record, SessionPool
@@ -144,6 +144,13 @@ class SocketServer:
             self.manager.emit_now(event, payload, room, skip_sid)
         else:
             await self.sio.emit(event, payload, room=room, skip_sid=skip_sid)
+
+    async def emit_here(self, event: str, payload: Any, sid: str) -> None:
+        """Send an event to one socket of this worker; it does not pass through Redis."""
+        if isinstance(self.manager, LocalDelivery):
+            self.manager.send_local(sid, encode_event(event, payload))
+        else:
+            await self.sio.emit(event, payload, to=sid)
 
     async def emit_to_user(self, user_id: str, payload: Any) -> None:
         """Send the event `events` to every socket of a user, on every worker."""

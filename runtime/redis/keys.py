@@ -10,8 +10,9 @@ class Keys:
     """Names under one prefix; the prefix is text, never a hash tag.
 
     Tags stand where one script writes several keys, which then have to share a slot: the event
-    stream with its helpers (`{prefix:socketio}`), and the session and usage pools with their
-    indexes. A pool's own key has no braces: the whole key is hashed, which is the same slot.
+    stream with its helpers (`{prefix:socketio}`), the keys of one document, and the session and
+    usage pools with their indexes. A pool's own key has no braces: the whole key is hashed, which
+    is the same slot.
     """
 
     prefix: str
@@ -141,3 +142,13 @@ class Keys:
     def task_stops(self) -> str:
         """Hash of durable stop intents."""
         return f"{self.prefix}:tasks:stops"
+
+    def document(self, document: str) -> tuple[str, str, str]:
+        """Keys of a collaborative document's updates, facts and users."""
+        base = f"{self.prefix}:ydoc:documents:{{{document}}}"
+        return f"{base}:updates", f"{base}:meta", f"{base}:users"
+
+    @property
+    def documents_unsaved(self) -> str:
+        """Sorted set document → its last edit that is not in the database yet."""
+        return f"{self.prefix}:ydoc:unsaved"

@@ -158,6 +158,7 @@ def _arguments(address: Address, dial: Dial, purpose: str, decode: bool) -> dict
         "client_name": f"{dial.instance}:{purpose}",
         "driver_info": None,  # spares two round trips
         "decode_responses": decode,
+        "encoding_errors": "surrogateescape",  # values that are no text come through unharmed
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
     }

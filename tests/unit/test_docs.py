@@ -191,6 +191,7 @@ def _redis_keys() -> Iterator[str]:
     yield from (keys.session_pool_instance("ID"), keys.session_pool_fence, keys.usage_pool_fence)
     yield from (keys.usage_pool, keys.usage_pool_model("MODEL"), keys.models)
     yield keys.leader("maintenance")
+    yield from (keys.document("ID")[0], ":meta", keys.documents_unsaved)
 
 
 def test_readme_lists_every_scenario_and_family() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import click
 import uvicorn
 
+from runtime import doctor
 from runtime.redis.factory import topology_from
 from runtime.redis.urls import masked_url
 from runtime.settings import Settings, SettingsError, load_settings
@@ -17,6 +19,8 @@ from runtime.telemetry.logs import configure
 SHUTDOWN_S = 3
 BACKLOG = 2048
 SECRETS = ("secret", "password", "key", "token", "headers")
+EXITS = {"error": 3, "unreachable": 4}
+VERDICTS = {"error": "wrong", "unreachable": "cannot be examined, a server is away"}
 NOT_SECRET = ("redis_key_prefix",)
 
 
@@ -51,10 +55,23 @@ def serve(host: str, port: int, workers: int | None, fd: int | None) -> None:
 
 
 @main.command()
-def check() -> None:
-    """Print the effective configuration, secrets masked, and what is wrong with it."""
-    for line in describe(_settings(None)):
+@click.option("--offline", is_flag=True, help="Look at the variables only; connect to nothing.")
+def check(offline: bool) -> None:
+    """Print the effective configuration, connect, and say what is wrong or risky.
+
+    Ends with 3 for a wrong configuration, 4 when Redis or the database cannot be reached.
+    """
+    settings = _settings(None)
+    for line in describe(settings):
         click.echo(line)
+    findings = [] if offline else asyncio.run(doctor.examine(settings))
+    for finding in findings:
+        click.echo(str(finding))
+    levels = {finding.level for finding in findings}
+    if levels & set(EXITS):
+        worst = "error" if "error" in levels else "unreachable"
+        click.echo(f"configuration: {VERDICTS[worst]}")
+        sys.exit(EXITS[worst])
     click.echo("configuration: ok")
 
 

@@ -102,6 +102,10 @@ class Cluster(Topology):
         address = self.current(key)
         return f"{address[0]}:{address[1]}" if address else "unknown"
 
+    def primaries(self) -> list[Address]:
+        """Return every node that owns slots, as last known."""
+        return sorted({owner.address for owner in self._map.owners if owner})
+
     def _watchers(self) -> list[asyncio.Task[None]]:
         return [asyncio.create_task(self._watch(), name="cluster slots")]
 

@@ -55,6 +55,7 @@ CLASSES: dict[type[Exception], str] = {  # redis-py's classes drop the code from
     redis_errors.AuthorizationError: "NOPERM",
     redis_errors.AuthenticationError: "WRONGPASS",
 }
+IN_SCRIPT = ("ACL failure in script", "user executing the script can't")  # since 7.0, or before
 LOST = (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError, EOFError)
 
 
@@ -109,7 +110,7 @@ def translate(error: BaseException) -> RedisUnavailable | None:
 def _code(error: BaseException) -> str:
     """Return the server's code, however redis-py hides it."""
     text = str(error)
-    if "ACL failure in script" in text or "NOPERM" in text:
+    if any(part in text for part in ("NOPERM", *IN_SCRIPT)):
         return "NOPERM"
     if not isinstance(error, redis_errors.RedisError):
         return ""
@@ -141,6 +142,8 @@ def acl_rule(text: str) -> str:
     command = re.search(r"'([\w|-]+)' command", text)
     if command:
         return f"add the ACL rule +{command[1].lower()}"
+    if "can't run this command" in text:
+        return "inside a script; ACL LOG names the command, add the ACL rule +COMMAND"
     if "channel" in text:
         return "add the ACL rule &PREFIX:* with REDIS_KEY_PREFIX for PREFIX"
     return "add the ACL rules ~PREFIX:* and ~{PREFIX:* with REDIS_KEY_PREFIX for PREFIX"

@@ -16,8 +16,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeout
 
-from runtime.redis.errors import RedisDenied, RedisUnavailable, translate
+from runtime.redis.errors import RedisDenied, RedisUnavailable, explain, translate
 from runtime.redis.tls import Tls
 
 Address = tuple[str, int]
@@ -188,7 +189,7 @@ async def open_wire(address: Address, dial: Dial, purpose: str, decode: bool = F
             await connection.connect()  # type: ignore[no-untyped-call]  # redis-py is half typed
         opened = True
     except Exception as error:  # redis-py wraps some, not all
-        raise _not_opened(address, error) from error
+        raise _not_opened(address, dial, error) from error
     finally:
         if not opened:
             with contextlib.suppress(Exception):  # closed already is fine
@@ -196,8 +197,10 @@ async def open_wire(address: Address, dial: Dial, purpose: str, decode: bool = F
     return wire
 
 
-def _not_opened(address: Address, error: Exception) -> RedisUnavailable:
+def _not_opened(address: Address, dial: Dial, error: Exception) -> RedisUnavailable:
     found = translate(error)
-    reason = found.reason if found else f"{type(error).__name__}: {error}"
+    reason = found.reason if found else explain(error)
+    if dial.tls and isinstance(error, RedisTimeout):  # plain Redis waits for more of a ClientHello
+        reason += " (does the port speak TLS?)"
     kind = RedisDenied if isinstance(found, RedisDenied) else RedisUnavailable
     return kind(f"{shown(address)}: {reason}", refused=True, code=found.code if found else "")

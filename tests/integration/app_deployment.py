@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +118,12 @@ class Deployment:
         with_redis: bool = True,
         workers: int = 2,
         environ: dict[str, str] | None = None,
+        environs: Sequence[dict[str, str]] = (),
     ) -> None:
-        """Run a Redis of our own, or none; `environ` is added to the workers' environment."""
+        """Run a Redis of our own, or none; `environ` is added to the workers' environment.
+
+        `environs` says what each worker has otherwise than the others.
+        """
         self.folder = folder
         self.provider = Provider()
         redis = ["redis-server", "--bind", REDIS, "--port", "6379", "--save", "", "--dir"]
@@ -139,7 +143,7 @@ class Deployment:
         self.workers = [
             Program(
                 [sys.executable, "-m", "runtime", "serve", "--host", f"{SUBNET}.{50 + n}"],
-                {**env, "INSTANCE_ID": f"w{n}"},
+                {**env, "INSTANCE_ID": f"w{n}", **(environs[n] if environs else {})},
                 folder / f"w{n}.log",
             )
             for n in range(workers)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
+from secure_parts import WATCHER, WATCHER_PASSWORD, Security
 
 from runtime.redis.factory import topology_from
 from runtime.redis.topology import Topology
@@ -46,10 +47,20 @@ async def until(predicate: Callable[[], Any], seconds: float = 8.0) -> Any:
 
 
 class Server:
-    """One redis-server or sentinel process."""
+    """One redis-server or sentinel process; with `security` it speaks TLS and has ACL users."""
 
-    def __init__(self, folder: Path, name: str, *words: str, sentinel: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        *words: str,
+        sentinel: str = "",
+        host: str = HOST,
+        security: Security | None = None,
+    ) -> None:
         self.port = free_port()
+        self.host = host
+        self.security = security
         self.folder = folder / name
         self.folder.mkdir()
         self._words = words
@@ -58,22 +69,36 @@ class Server:
 
     def start(self) -> None:
         """Start or start again, empty unless told to persist."""
-        common = ["--bind", HOST, "--port", str(self.port), "--dir", str(self.folder)]
-        command = ["redis-server", *common, "--save", "", *self._words]
+        common = ["--bind", self.host, "--dir", str(self.folder)]
+        ports = ["--port", str(self.port)]
+        if self.security:
+            ports = self.security.words(self.port)
+        command = ["redis-server", *common, *ports, "--save", "", *self._words]
         if self._sentinel:
-            config = self.folder / "sentinel.conf"
-            config.write_text(f"bind {HOST}\nport {self.port}\ndir {self.folder}\n{self._sentinel}")
-            command = ["redis-server", str(config), "--sentinel"]
+            command = ["redis-server", str(self._write_sentinel()), "--sentinel"]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+    def _write_sentinel(self) -> Path:
+        lines = [f"bind {self.host}", f"dir {self.folder}", self._sentinel]
+        listen = f"port {self.port}"
+        lines.append(self.security.sentinel_lines(self.port) if self.security else listen)
+        config = self.folder / "sentinel.conf"
+        config.write_text("\n".join(lines))
+        return config
 
     @property
     def url(self) -> str:
-        """Return its URL."""
-        return f"redis://{HOST}:{self.port}/0"
+        """Return the URL for an application."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        place = f"{host}:{self.port}/0"
+        return self.security.url(place) if self.security else f"redis://{place}"
 
     async def call(self, *words: Any) -> Any:
         """Run a command on a connection of its own."""
-        client = Redis(host=HOST, port=self.port, decode_responses=True, socket_timeout=1)
+        options = self.security.client_options() if self.security else {}
+        client = Redis(
+            host=self.host, port=self.port, decode_responses=True, socket_timeout=1, **options
+        )
         try:
             return await client.execute_command(*words)
         finally:
@@ -100,10 +125,11 @@ class Server:
 class SentinelSet:
     """A primary, a replica, and one sentinel that is quick to decide."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, security: Security | None = None) -> None:
+        self.security = security
         self.nodes = [
-            Server(folder, "redis-0", "--repl-diskless-sync-delay", "0"),
-            Server(folder, "redis-1"),
+            Server(folder, "redis-0", "--repl-diskless-sync-delay", "0", security=security),
+            Server(folder, "redis-1", security=security),
         ]
         primary = self.nodes[0]
         self.nodes[1]._words = (
@@ -116,7 +142,7 @@ class SentinelSet:
             "sentinel failover-timeout mymaster 3000\n"
         )
         self.nodes[0]._words += ("--replica-announce-ip", HOST)
-        self.sentinel = Server(folder, "sentinel", sentinel=watch)
+        self.sentinel = Server(folder, "sentinel", sentinel=watch, security=security)
 
     async def start(self) -> None:
         """Start all and wait until the sentinel knows the replica and it is in sync."""
@@ -145,14 +171,25 @@ class SentinelSet:
         found = await self.sentinel.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster")
         return int(found[1])
 
+    async def promoted(self) -> bool:
+        """Return whether the sentinel names the replica of before."""
+        return await self.primary() == self.nodes[1].port
+
+    def environment(self) -> dict[str, str]:
+        """Return a worker's variables."""
+        sentinels = {"REDIS_SENTINEL_HOSTS": f"{HOST}:{self.sentinel.port}"}
+        if self.security is None:
+            return {"REDIS_URL": "redis://mymaster:6379/0", **sentinels}
+        return {
+            "REDIS_URL": self.security.url("mymaster:6379/0"),
+            **sentinels,
+            "REDIS_SENTINEL_USERNAME": WATCHER,
+            "REDIS_SENTINEL_PASSWORD": WATCHER_PASSWORD,
+        }
+
     def settings(self) -> Settings:
         """Return a worker's settings."""
-        return load_settings(
-            {
-                "REDIS_URL": "redis://mymaster:6379/0",
-                "REDIS_SENTINEL_HOSTS": f"{HOST}:{self.sentinel.port}",
-            }
-        )
+        return load_settings(self.environment())
 
     def kill(self) -> None:
         """Kill all."""
@@ -171,9 +208,9 @@ def topology_of(url_or_settings: str | Settings) -> Topology:
 
 
 @asynccontextmanager
-async def serving(folder: Path) -> AsyncIterator[Server]:
+async def serving(folder: Path, **options: Any) -> AsyncIterator[Server]:
     """Give a standalone server that answers; it is gone afterwards."""
-    server = Server(folder, "redis")
+    server = Server(folder, "redis", **options)
     server.start()
     await server.ready()
     try:

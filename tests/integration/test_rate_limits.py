@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bus_cluster import ClusterSet
 from bus_servers import HOST, SentinelSet, Server, serving, topology_of, until
-from test_bus_cluster import ClusterSet
 
 from runtime.rate_limit import RateLimit
 from runtime.rate_window import Window

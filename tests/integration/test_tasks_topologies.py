@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from bus_cluster import ClusterSet
 from bus_servers import SentinelSet, Server, serving
-from test_bus_cluster import ClusterSet
 
 from harness.waiting import wait_for
 from runtime.settings import Settings

@@ -11,7 +11,9 @@ SECRET = "0123456789abcdef0123456789abcdef"
 
 
 def _check(**environ: str) -> tuple[int, str]:
-    done = CliRunner().invoke(main, ["check"], env={"WEBUI_SECRET_KEY": SECRET, **environ})
+    done = CliRunner().invoke(
+        main, ["check", "--offline"], env={"WEBUI_SECRET_KEY": SECRET, **environ}
+    )
     return done.exit_code, done.output
 
 

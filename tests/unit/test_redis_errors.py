@@ -65,6 +65,7 @@ def test_max_clients_says_what_to_do() -> None:
         ("User app has no permissions to run the 'client|setname' command", "+client|setname"),
         ("this user has no permissions to run the 'EVAL' command", "+eval"),
         ("No permissions to access a channel", "&PREFIX:*"),
+        ("The user executing the script can't run this command or subcommand", "+COMMAND"),
         ("No permissions to access a key", "~PREFIX:*"),
     ],
 )

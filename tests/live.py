@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -79,18 +80,31 @@ class Live:
         await wait_for(grown, 10, f"{UNSEEN} writes that only {node.name} has")
 
     async def switched(self, node: Node) -> tuple[float, Node]:
-        """Return when a replica of `node` became primary (monotonic s), and which one."""
-        replicas = self.replicas_of(node)
+        """Return when a replica of `node` took its place (monotonic s), and which one.
+
+        As workers can know it: a sentinel names it, or in a cluster it says so itself.
+        """
+        candidates = {replica.address: replica for replica in self.replicas_of(node)}
+        sentinel = self.deployment.topology == "sentinel"
+        asked = self.deployment.sentinels if sentinel else list(candidates.values())
 
         async def promoted() -> Node | None:
-            for replica in replicas:
-                if await role_of(replica) == "primary":
-                    return replica
+            for found in await asyncio.gather(*map(self._primary_by, asked)):
+                if found in candidates:
+                    return candidates[found]
             return None
 
-        found = await wait_for(promoted, UP_WITHIN_S, f"a replica of {node.name} is promoted")
-        assert found is not None
-        return monotonic(), found
+        new = await wait_for(promoted, UP_WITHIN_S, f"{node.name} is replaced")
+        assert new is not None
+        return monotonic(), new
+
+    async def _primary_by(self, node: Node) -> tuple[str, int] | None:
+        """Return the primary's address as a sentinel knows it, or the node's own if it is one."""
+        if node.kind == "redis":
+            return node.address if await role_of(node) == "primary" else None
+        words = ("SENTINEL GET-MASTER-ADDR-BY-NAME", self.deployment.service)
+        host, port = await command(node, *words)
+        return host, int(port)
 
 
 async def command(node: Node, *words: Any, **options: Any) -> Any:

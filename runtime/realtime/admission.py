@@ -1,6 +1,6 @@
 """How many sockets may be on their way in: a bound on strangers, and on a herd.
 
-Clients that were dropped come back all at once. Those that find the door full get a 503 before
+Clients that were dropped come back all at once. Those that find the door full are refused before
 anything was spent on them, and their library waits longer and longer, with jitter, before it
 tries again; a socket that we had let in and closed would come back without a pause.
 """
@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 ANONYMOUS_S = 15.0  # a socket without a valid token is closed after this
 SWEEP_S = 1.0
 RETRY_AFTER_S = 5
+TRY_AGAIN_LATER = 1013  # a WebSocket status code
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -105,14 +106,11 @@ def _is_new(scope: Scope) -> bool:
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    headers = [(b"retry-after", str(RETRY_AFTER_S).encode()), (b"content-type", b"text/plain")]
     if scope["type"] == "websocket":
+        # becomes a 403; with the extension for other answers, uvicorn logs an error for each
         await receive()
-        if "websocket.http.response" not in scope.get("extensions", {}):
-            return await send({"type": "websocket.close", "code": 1013})
-        kind = "websocket.http.response"
-    else:
-        kind = "http.response"
-    await send({"type": f"{kind}.start", "status": 503, "headers": headers})
-    await send({"type": f"{kind}.body", "body": b"Too many sockets are waiting to sign in."})
+        return await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
+    headers = [(b"retry-after", str(RETRY_AFTER_S).encode()), (b"content-type", b"text/plain")]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": b"Too many sockets wait to sign in."})
     return None

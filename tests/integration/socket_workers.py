@@ -120,7 +120,9 @@ class Worker:
         """End everything."""
         for client in self._clients:
             with contextlib.suppress(Exception):
-                await client.disconnect()
+                await client.shutdown()
+            if client.eio.http is not None:  # python-engineio leaves it open when refused
+                await client.eio.http.close()
         await self.sockets.stop()
         await self.supervisor.stop()
         await self._end()
@@ -145,13 +147,13 @@ class Worker:
         client = socketio.AsyncClient(reconnection=False)
         heard: list[Any] = []
         client.on("events", heard.append)
+        self._clients.append(client)
         await client.connect(
             f"http://{HOST}:{self.port}",
             auth={"token": token},
             transports=["websocket"],
             socketio_path="/ws/socket.io",
         )
-        self._clients.append(client)
         return client, heard, await client.call("user-join", {"auth": {"token": token}}, timeout=3)
 
     def sid(self, user: str) -> str:

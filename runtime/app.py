@@ -11,7 +11,18 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 
 from runtime import health
-from runtime.api import auths, chats, metrics, presence, rooms, session, tasks, users
+from runtime.api import (
+    auths,
+    chats,
+    configs,
+    metrics,
+    models,
+    presence,
+    rooms,
+    session,
+    tasks,
+    users,
+)
 from runtime.api.openapi import describe
 from runtime.api.requests import BodyLimit, not_as_expected
 from runtime.api.schemas import PROBLEMS
@@ -23,8 +34,8 @@ from runtime.settings import Settings
 from runtime.telemetry.middleware import RequestMetrics
 
 ROUTERS = (
-    *(auths.router, users.router, session.router, chats.router, tasks.router),
-    *(rooms.router, presence.router, health.router, metrics.router),
+    *(auths.router, users.router, session.router, chats.router, tasks.router, models.router),
+    *(rooms.router, presence.router, health.router, metrics.router, configs.router),
 )
 SOCKETS = "/ws"
 GC_THRESHOLD = (50_000, 20, 20)  # a full collection of a large heap would stall the loop

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -18,12 +19,23 @@ class ProviderError(Exception):
     """The provider refused, broke off, or sent what cannot be read."""
 
 
-class Provider:
-    """Streams completions. `base_url` ends before `/chat/completions`."""
+@dataclass(frozen=True)
+class Route:
+    """Who answers a model: URL before `/chat/completions`, API key, the model's name there."""
 
-    def __init__(self, base_url: str, api_key: str) -> None:
-        self._base = base_url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
+    url: str
+    key: str
+    model: str
+
+
+Find = Callable[[str], Awaitable[Route]]
+
+
+class Provider:
+    """Streams completions. `find` says where a model is answered, or raises ProviderError."""
+
+    def __init__(self, find: Find) -> None:
+        self._find = find
         self._http: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
@@ -40,22 +52,17 @@ class Provider:
         if self._http is not None:
             await self._http.close()
 
-    async def models(self) -> Any:
-        """Return the provider's model list as it answers it; raise ProviderError."""
-        try:
-            async with self._client.get(f"{self._base}/models", headers=self._headers) as answer:
-                return orjson.loads(await answer.read())
-        except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONDecodeError) as error:
-            raise ProviderError(f"{type(error).__name__}: {error}") from error
-
     async def stream(self, body: dict[str, Any]) -> AsyncGenerator[str, None]:
         """Yield text as it comes, merged per read; raise ProviderError.
 
         Closing the iterator, or cancelling the task that reads it, closes the connection at once.
         """
-        url = f"{self._base}/chat/completions"
+        route = await self._find(str(body["model"]))
+        url = f"{route.url}/chat/completions"
+        data = orjson.dumps({**body, "model": route.model})
+        headers = {"Authorization": f"Bearer {route.key}", "Content-Type": "application/json"}
         try:
-            answer = await self._client.post(url, data=orjson.dumps(body), headers=self._headers)
+            answer = await self._client.post(url, data=data, headers=headers)
             try:
                 if answer.status != OK:
                     text = (await answer.text())[:ERROR_TEXT]

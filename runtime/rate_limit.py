@@ -7,6 +7,7 @@ and counts that Redis lost are all merged without counting anything twice.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ipaddress
 import logging
@@ -184,8 +185,9 @@ class RateLimit:
             return
         for key in list(self._unmerged):
             if (tally := self._tallies.get(key)) is not None:
-                await self._ask(self._redis, key, tally, take=False)
-                self._counts["merged"] += 1
+                with contextlib.suppress(ResponseError):  # one bad key; the others still count
+                    await self._ask(self._redis, key, tally, take=False)
+                    self._counts["merged"] += 1
             self._unmerged.discard(key)
 
     # state

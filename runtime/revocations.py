@@ -65,7 +65,7 @@ class RevocationNotices:
         self._redis = redis
         self._keys = keys
         self._recheck_sockets = recheck_sockets
-        self._lifetime = lifetime_s
+        self.lifetime_s = lifetime_s
         self._waiting: dict[Notice, None] = {}
         self._rooms: dict[str, None] = {}
         self._changed = asyncio.Event()
@@ -78,7 +78,7 @@ class RevocationNotices:
     def user(self, user_id: str) -> None:
         """Have it told that an account changed, or that its tokens are void."""
         now = int(time.time())
-        until = None if self._lifetime is None else now + int(self._lifetime)
+        until = None if self.lifetime_s is None else now + int(self.lifetime_s)
         self._add(Notice(user_id=user_id, until=until, at=now))
 
     def heard(self, room: str) -> None:

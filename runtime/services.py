@@ -15,10 +15,14 @@ import orjson
 
 from runtime.accounts import Accounts
 from runtime.completions import Completion, Request, Tools
+from runtime.config_schema import JWT_EXPIRY
+from runtime.config_store import ACTION as CONFIG_ACTION
+from runtime.config_store import ConfigStore
 from runtime.database import Database, DatabaseUnavailable
 from runtime.memberships import Memberships
 from runtime.metrics import CommandObserver, Metrics
 from runtime.metrics_state import StateCollector
+from runtime.model_cache import ModelCache
 from runtime.passwords import Passwords
 from runtime.provider import Provider
 from runtime.realtime.documents_setup import create_documents
@@ -34,7 +38,7 @@ from runtime.redis.topology import Topology
 from runtime.response_streams import ResponseStreams
 from runtime.revocations import ACTION, RevocationNotices
 from runtime.sessions import CookieSessions, Lifetime, Sessions, SharedSessions
-from runtime.settings import Settings
+from runtime.settings import Settings, parse_duration
 from runtime.sign_in_limit import SignInLimit
 from runtime.supervision import Loop, Supervisor
 from runtime.task_owner import TaskOwner
@@ -98,7 +102,6 @@ class Services:
         self.telemetry = _telemetry_of(settings, self.metrics)
         self.database = Database(settings.database)
         self.passwords = Passwords(settings.argon2_time_cost, settings.argon2_memory_kib)
-        self.provider = Provider(*_provider_of(settings))
         self.task_store = TaskStore(self.database, f"{settings.instance_id}.{uuid.uuid4().hex[:8]}")
         topology = topology_from(settings)
         self.redis = (
@@ -107,6 +110,11 @@ class Services:
             else None
         )
         client = self.redis.client if self.redis else None
+        self.config = ConfigStore(self.database, client, self.keys, settings)
+        self.config.on_change(self._configure)
+        self.models = shared_map(client, self.keys.models)
+        self.model_lists = ModelCache(self.config, client, self.keys, settings, self.models)
+        self.provider = Provider(self.model_lists.route)
         self.sign_in_limit = SignInLimit(client, self.keys, settings)
         self.accounts = Accounts(self.database)
         self.sessions = self._make_sessions()
@@ -129,7 +137,6 @@ class Services:
         self._sockets_client = _separate_client(settings, self._sockets_topology)
         manager = create_manager(settings, self._sockets_topology or topology, self.keys)
         self.memberships = Memberships(self.database)
-        self.models = shared_map(client, self.keys.models)
         pool = SessionPool(
             client,
             self.keys,
@@ -188,6 +195,9 @@ class Services:
         await self.database.open()
         await self.task_owner.start()
         await self.provider.open()
+        await self.config.open()
+        self.supervisor.run("configuration", self.config.keep, SLOW_LOOP_SILENT_S)
+        self.supervisor.spawn(self.model_lists.warm(), "warming the model cache")
         self.supervisor.run("event loop lag", self.metrics.watch_lag, SLOW_LOOP_SILENT_S)
         self.supervisor.run("revocations", self.notices.tell_forever, SLOW_LOOP_SILENT_S)
         self.supervisor.run("sockets to verify", self.notices.recheck_forever, SLOW_LOOP_SILENT_S)
@@ -239,7 +249,8 @@ class Services:
         parts += [self.redis.close] if self.redis else []
         parts += [self._sockets_client.close] if self._sockets_client else []
         parts += [self._sockets_topology.close] if self._sockets_topology else []
-        parts += [self.provider.close, self.database.close]
+        parts += [self.model_lists.close, self.provider.close]
+        parts += [self.config.close, self.database.close]
         parts += [self.telemetry.stop] if self.telemetry else []
         for close in parts:
             try:
@@ -306,6 +317,12 @@ class Services:
 
     # background
 
+    def _configure(self, keys: frozenset[str]) -> None:
+        """Have changed configuration values take effect on this worker."""
+        if JWT_EXPIRY in keys:
+            lifetime = parse_duration(self.config[JWT_EXPIRY])
+            self.tokens.lifetime_s = self.notices.lifetime_s = lifetime
+
     async def _recheck_sockets(self, room: str) -> None:
         await self.realtime.recheck_room(room)
 
@@ -321,11 +338,14 @@ class Services:
         if self.redis is not None:
             self.redis.intents.look_now()
         self.sign_in_limit.reassert()
+        self.config.copy_again()
 
     async def _on_command(self, payload: bytes) -> None:
         message = orjson.loads(payload)
         if message.get("action") == ACTION:
             self._on_revoked(message)
+        elif message.get("action") == CONFIG_ACTION:
+            self.config.look_now()
         elif self.redis is not None:
             self.redis.intents.on_message(message)
 
@@ -361,11 +381,6 @@ def _separate_client(settings: Settings, topology: Topology | None) -> RedisClie
     return RedisClient(topology, settings.websocket()) if topology else None
 
 
-def _provider_of(settings: Settings) -> tuple[str, str]:
-    url = settings.provider_urls[0] if settings.provider_urls else "http://127.0.0.1:9/v1"
-    return url, settings.provider_keys[0] if settings.provider_keys else ""
-
-
 def status_of(services: Services) -> dict[str, Any]:
     """Return what is known without asking anybody: loops, Redis, sockets, tasks."""
     found: dict[str, Any] = {
@@ -375,6 +390,8 @@ def status_of(services: Services) -> dict[str, Any]:
         "task_owners": services.task_owner.status,
         "sockets": services.realtime.status(),
         "documents": services.documents.upkeep.status(),
+        "config": services.config.status(),
+        "models": services.model_lists.status(),
         "rate_limits": services.sign_in_limit.status(),
         "tokens": {**services.tokens.status, **services.notices.status},
     }

@@ -229,6 +229,13 @@ class Settings(TelemetryOptions, BaseSettings):
         "", validation_alias=_names("openai_api_base_url", "openai_api_base_urls")
     )
     openai_api_key: str = Field("", validation_alias=_names("openai_api_key", "openai_api_keys"))
+    enable_openai_api: bool = True
+    enable_forward_user_info_headers: bool = False
+    models_cache_ttl: float = Field(1.0, ge=0, description="seconds")
+    enable_base_models_cache: bool = False
+    base_models_cache_ttl: int = Field(300, ge=0, description="seconds; 0: no expiry")
+    enable_persistent_config: bool = True
+    reset_config_on_start: bool = False
     src_log_levels: Annotated[
         dict[str, str], BeforeValidator(parse_source_levels), BeforeValidator(_options)
     ] = {}  # fmt: skip
@@ -354,7 +361,8 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     for name, field in Settings.model_fields.items():
         alias = field.validation_alias
         names = [str(c) for c in alias.choices] if isinstance(alias, AliasChoices) else [name]
-        given = next((n for n in names if n.upper() in environ), None)
+        there = [n for n in names if n.upper() in environ]
+        given = next((n for n in there if environ[n.upper()].strip()), next(iter(there), None))
         empty_means_unset = name not in ("websocket_manager", "websocket_redis_options")
         if given and not (empty_means_unset and not environ[given.upper()].strip()):
             fields[given] = environ[given.upper()]

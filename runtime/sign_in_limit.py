@@ -9,8 +9,6 @@ import asyncio
 import contextlib
 from typing import Any
 
-from redis.exceptions import ResponseError
-
 from runtime.rate_limit import RateLimit, network_of
 from runtime.rate_window import Window
 from runtime.redis.client import RedisClient
@@ -65,7 +63,7 @@ class SignInLimit:
     async def merge_forever(self, loop: Loop) -> None:
         """Bring what was counted without Redis to it, once it is back. Runs for ever."""
         while True:
-            with contextlib.suppress(RedisUnavailable, ResponseError):  # next round
+            with contextlib.suppress(RedisUnavailable):  # next round
                 for limit in self._limits:
                     await limit.merge()
                 loop.succeeded()

@@ -62,7 +62,7 @@ class Tokens:
         self._database = database
         self._accounts = Accounts(database)
         self._secret = secret
-        self._lifetime = lifetime_s
+        self.lifetime_s = lifetime_s  # of tokens issued from now on
         self._told = told or Told()
         self._verified = VerifiedTokens()
         self.policy = policy
@@ -73,7 +73,7 @@ class Tokens:
     def issue(self, user_id: str, stamp: int = 0) -> tuple[str, int | None]:
         """Return a new token and when it expires (epoch seconds; None: never)."""
         now = int(time.time())
-        expires = None if self._lifetime is None else now + int(self._lifetime)
+        expires = None if self.lifetime_s is None else now + int(self.lifetime_s)
         claims: dict[str, Any] = {
             "id": user_id,
             "jti": str(uuid.uuid4()),

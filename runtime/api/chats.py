@@ -11,7 +11,6 @@ from runtime.api import chat_schemas as shown
 from runtime.api.schemas import Done
 from runtime.api.support import Who, json_object, reply, services, text_field
 from runtime.completions import Request as CompletionRequest
-from runtime.provider import ProviderError
 from runtime.response_streams import output_of
 from runtime.task_store import RUNNING, MessageRow, MessageTaken, Partial
 from runtime.tasks import Draining
@@ -22,15 +21,6 @@ TITLE = "New Chat"
 LONGEST_ID = 64
 NO_CHAT = "There is no such chat of yours."
 FOR_PROVIDER = ("model", "messages", "temperature", "max_tokens", "top_p", "stop", "seed")
-
-
-@router.get("/models", response_model=shown.Models)
-async def models(request: Request, _: Who) -> Response:
-    """Return the provider's models."""
-    try:
-        return reply(await services(request).provider.models())
-    except ProviderError as error:
-        raise HTTPException(502, f"The provider does not answer: {error}") from None
 
 
 @router.post("/v1/chats/new", response_model=shown.Chat, openapi_extra=shown.body(shown.NewChat))

@@ -116,6 +116,25 @@ class Keys:
         """Hash worker → attempts of one bucket; the tag keeps a key's buckets in one slot."""
         return f"{self.prefix}:ratelimit:{{{key}}}:{bucket}"
 
+    def config(self, key: str) -> str:
+        """Copy of one configuration value."""
+        return f"{self.prefix}:config:{key}"
+
+    @property
+    def base_models(self) -> str:
+        """JSON list of the base models."""
+        return f"{self.prefix}:models:base"
+
+    @property
+    def base_models_tag(self) -> str:
+        """Which providers and refresh the list is of; the tag gives it the list's slot."""
+        return f"{{{self.base_models}}}:tag"
+
+    @property
+    def base_models_lock(self) -> str:
+        """Who is asking the providers now; in the list's slot, too."""
+        return f"{{{self.base_models}}}:lock"
+
     @property
     def tasks(self) -> str:
         """Hash task id → item id."""

@@ -26,11 +26,20 @@ PASSWORD = "correct horse"
 
 
 class Provider:
-    """Streams `t0 t1 …` at 20 tokens/s; `open` holds the names of streams that run."""
+    """Streams `t0 t1 …` at 20 tokens/s; `open` holds the names of streams that run.
+
+    Lists `models` once it `may_list` and unless `failing`; `listed` has every call's headers.
+    """
 
     def __init__(self) -> None:
         self.open: set[str] = set()
         self.closed: dict[str, int] = {}
+        self.asked: dict[str, tuple[str, str]] = {}  # stream → first part of the path, model
+        self.models = ["m"]
+        self.listed: list[dict[str, str]] = []  # the headers of each call
+        self.failing: set[str] = set()  # first parts of paths, empty for /v1
+        self.may_list = asyncio.Event()
+        self.may_list.set()
         self._runner: web.AppRunner | None = None
         self._next_close: asyncio.Future[str] | None = None
 
@@ -43,7 +52,9 @@ class Provider:
         """Listen."""
         app = web.Application()
         app.router.add_post("/v1/chat/completions", self._complete)
-        app.router.add_get("/v1/models", self._models)
+        app.router.add_post("/{prefix}/v1/chat/completions", self._complete)
+        app.router.add_get("/v1/models", self._list)
+        app.router.add_get("/{prefix}/v1/models", self._list)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, f"{SUBNET}.3", 9000).start()
@@ -53,11 +64,21 @@ class Provider:
         if self._runner:
             await self._runner.cleanup()
 
-    async def _models(self, _: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": [{"id": "m", "object": "model"}]})
+    async def _list(self, request: web.Request) -> web.Response:
+        self.listed.append(dict(request.headers))
+        await self.may_list.wait()
+        prefix = request.match_info.get("prefix", "")
+        if prefix in self.failing:
+            return web.Response(status=500)
+        user = request.headers.get("X-OpenWebUI-User-Id", "")
+        return web.json_response(
+            {"data": [{"id": f"{prefix}{model}{user}"} for model in self.models]}
+        )
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
-        name, tokens = (await request.json())["messages"][-1]["content"].split()
+        body = await request.json()
+        name, tokens = body["messages"][-1]["content"].split()
+        self.asked[name] = (request.match_info.get("prefix", ""), body["model"])
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         self.open.add(name)
@@ -236,10 +257,12 @@ class User:
         self._sockets.append(client)
         return client
 
-    async def chat(self, stream: str, worker: int, tokens: int = 400) -> tuple[str, str]:
+    async def chat(
+        self, stream: str, worker: int, tokens: int = 400, model: str = "m"
+    ) -> tuple[str, str]:
         """Start an answer; return chat and task id once the provider streams."""
         body = {
-            "model": "m",
+            "model": model,
             "stream": True,
             "messages": [{"role": "user", "content": f"{stream} {tokens}"}],
             "id": str(uuid.uuid4()),

@@ -23,6 +23,13 @@ async def parts() -> AsyncIterator[Deployment]:
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
+@pytest_asyncio.fixture(loop_scope="module")
+async def redis() -> AsyncIterator[Redis]:
+    """Yield a client of the deployment's Redis."""
+    async with Redis(host=REDIS, decode_responses=True) as client:
+        yield client
+
+
 async def sign_in(
     user: User, worker: int, address: str, password: str = "wrong"
 ) -> aiohttp.ClientResponse:
@@ -69,14 +76,12 @@ async def _merged(user: User) -> bool:
     return bool(status["unmerged"] == 0 and not status["fallback"])
 
 
-async def test_redis_holds_no_personal_data_of_a_limit(parts: Deployment) -> None:
+async def test_redis_holds_no_personal_data_of_a_limit(parts: Deployment, redis: Redis) -> None:
     """Neither the e-mail nor the address stands in a key or a value."""
     user = await parts.user()
     await sign_in(user, 0, "192.0.2.4")
-    redis = Redis(host=REDIS, decode_responses=True)
     keys = [key async for key in redis.scan_iter("open-webui:ratelimit:*")]
     found = str([(key, await redis.hgetall(key)) for key in keys])
-    await redis.aclose()
     assert keys
     assert user.email.partition("@")[0] not in found
     assert "192.0.2" not in found

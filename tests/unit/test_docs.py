@@ -185,6 +185,7 @@ def _redis_keys() -> Iterator[str]:
     yield from (keys.events_origin("ID"), keys.instance("ID"), keys.session("ID"))
     yield from (keys.task("ID"), keys.tasks_item("ID"), keys.token_revoked("JTI"))
     yield keys.user_revoked("ID")
+    yield from (keys.base_models, keys.base_models_tag, keys.base_models_lock, keys.config("KEY"))
     yield keys.rate_limit("key", 7).replace("{key}:7", "{KEY}:BUCKET")
     yield keys.response_stream("ID")
     yield from (keys.session_pool_seen, ":users", ":instances", keys.session_pool_room("ROOM"))

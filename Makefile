@@ -18,10 +18,11 @@ demo: setup ## kill a Sentinel primary under load, judge what happened, write a 
 test: lint ## lint, types, unit and integration tests, the fast mutants
 	@$(PYTHON) -m pytest
 
-lint: setup ## ruff and mypy
+lint: setup ## ruff, mypy and bandit
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check --quiet .
 	@.venv/bin/mypy
+	@.venv/bin/bandit --quiet --recursive --configfile pyproject.toml runtime harness
 
 bench: setup ## benchmarks, compared with the committed baselines
 	@$(PYTHON) -m pytest tests/benchmarks -o testpaths= --benchmark-only \

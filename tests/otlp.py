@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -155,3 +157,13 @@ def http_receiver(host: str, port: int) -> Iterator[Received]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def main() -> None:
+    """Receive by gRPC at the address of the first argument, until SIGTERM."""
+    with grpc_receiver(sys.argv[1]):
+        signal.sigwait({signal.SIGTERM, signal.SIGINT})
+
+
+if __name__ == "__main__":
+    main()

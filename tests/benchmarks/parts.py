@@ -98,3 +98,16 @@ async def sign_up(worker: BenchWorker, name: str) -> dict[str, Any]:
     """Make an account; return its `id` and `token`."""
     body = {"name": name, "email": f"{name}@bench.example", "password": "correct horse"}
     return await post(f"{worker.url}/api/v1/auths/signup", body)
+
+
+async def session_of(worker: BenchWorker, number: int) -> tuple[str, str]:
+    """Return token and session cookie of a new user whose session has data."""
+    token = (await sign_up(worker, f"u{number}"))["token"]
+    url = f"{worker.url}/api/v1/session/data"
+    headers = {"Authorization": f"Bearer {token}"}
+    async with (
+        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http,
+        http.post(url, json={"theme": "dark"}, headers=headers) as answer,
+    ):
+        assert answer.status == 200, await answer.text()
+        return token, f"owui-session={answer.cookies['owui-session'].value}"

@@ -10,13 +10,12 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 import uvloop
 
 from tests.benchmarks.figures import Figures
 from tests.benchmarks.http_load import Measured, closed_loop, request_of
-from tests.benchmarks.parts import BenchWorker, load_on_core, sign_up, start_bench_worker
+from tests.benchmarks.parts import BenchWorker, load_on_core, session_of, start_bench_worker
 from tests.live import live
 
 USERS = 50
@@ -26,23 +25,10 @@ NAMES = {"full": "all checks", "jwt": "signature alone", "get": "redis-py GET"}
 ROUNDS = 5
 
 
-async def _session(worker: BenchWorker, number: int) -> tuple[str, str]:
-    """Return token and session cookie of a new user whose session has data."""
-    token = (await sign_up(worker, f"u{number}"))["token"]
-    url = f"{worker.url}/api/v1/session/data"
-    headers = {"Authorization": f"Bearer {token}"}
-    async with (
-        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http,
-        http.post(url, json={"theme": "dark"}, headers=headers) as answer,
-    ):
-        assert answer.status == 200, await answer.text()
-        return token, f"owui-session={answer.cookies['owui-session'].value}"
-
-
 async def _measure(folder: Path) -> list[dict[str, Measured]]:
     async with live("standalone", folder) as parts:
         worker = await start_bench_worker(parts, "worker", 0, "tests.benchmarks.bench_worker")
-        users = [await _session(worker, n) for n in range(USERS)]
+        users = [await session_of(worker, n) for n in range(USERS)]
         async with load_on_core(1, parts.deployment.nodes[0].process):
             return [await _round(worker, users) for _ in range(ROUNDS)]
 

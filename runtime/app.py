@@ -15,6 +15,7 @@ from runtime.api import (
     auths,
     chats,
     configs,
+    diagnostics,
     metrics,
     models,
     presence,
@@ -36,6 +37,7 @@ from runtime.telemetry.middleware import RequestMetrics
 ROUTERS = (
     *(auths.router, users.router, session.router, chats.router, tasks.router, models.router),
     *(rooms.router, presence.router, health.router, metrics.router, configs.router),
+    diagnostics.router,
 )
 SOCKETS = "/ws"
 GC_THRESHOLD = (50_000, 20, 20)  # a full collection of a large heap would stall the loop

@@ -35,8 +35,9 @@ async def health_db(request: Request) -> Response:
 async def ready(request: Request) -> Response:
     """Say whether work may be sent here, and what is wrong if not."""
     here = services(request)
-    problems = await _problems(here, DatabaseCheck.of(request))
-    status = status_of(here)
+    database = DatabaseCheck.of(request)
+    problems = await _problems(here, database)
+    status = {**status_of(here), "dependencies": _dependencies(here, database)}
     if problems:
         return reply({"status": False, "detail": "; ".join(problems), **status}, 503)
     return reply({"status": True, **status})
@@ -51,6 +52,20 @@ async def _problems(here: Services, database: DatabaseCheck) -> list[str]:
     if await database.problem(here):
         found.append("Database not ready")
     return found + _redis_problems(here) + _silent_loops(here)
+
+
+def _dependencies(here: Services, database: DatabaseCheck) -> dict[str, Any]:
+    """Return what this worker needs, whether it is there, and the age of its last answer."""
+    found: dict[str, Any] = {"database": database.status}
+    if (redis := here.redis) is not None:
+        age = round(time.monotonic() - redis.client.last_success, 3)
+        found["redis"] = {"available": redis.client.available, "age_s": age}
+        events = here.realtime.manager.status()
+        which = "websocket_redis" if here.settings.separate_websocket_redis else "redis_events"
+        ages = [c["age_s"] for c in events.get("connections", {}).values()]
+        oldest = None if None in ages else max(ages, default=None)
+        found[which] = {"available": bool(events["caught_up"]), "age_s": oldest}
+    return found
 
 
 def _redis_problems(here: Services) -> list[str]:
@@ -76,6 +91,7 @@ class DatabaseCheck:
     def __init__(self) -> None:
         self._at = 0.0
         self._problem = ""
+        self._answered = 0.0
         self._asking: asyncio.Task[None] | None = None
 
     @staticmethod
@@ -86,6 +102,12 @@ class DatabaseCheck:
             state.database_check = DatabaseCheck()
         check: DatabaseCheck = state.database_check
         return check
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """Return whether it answered the last question, and the age of its last answer in s."""
+        age = round(time.monotonic() - self._answered, 3) if self._answered else None
+        return {"available": bool(self._answered) and not self._problem, "age_s": age}
 
     async def problem(self, here: Services) -> str:
         """Return what is wrong, empty when nothing is; within 0.8 s."""
@@ -99,7 +121,7 @@ class DatabaseCheck:
     async def _ask(self, here: Services) -> None:
         try:
             await here.database.ping()
-            self._problem = ""
+            self._problem, self._answered = "", time.monotonic()
         except DatabaseUnavailable as error:
             self._problem = str(error)
         self._at = time.monotonic()

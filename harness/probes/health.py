@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import aiohttp
+import orjson
 
 from harness.clock import monotonic
 from harness.deploy.model import Worker
@@ -12,6 +15,7 @@ from harness.probes.timing import ticks
 PERIOD_S = 0.5
 TIMEOUT_S = 2.0
 PATHS = ("/health", "/ready")
+DETAIL = 300  # characters of a refusal that are kept
 NO_ANSWER = 0  # the status recorded when there was none
 
 
@@ -44,7 +48,8 @@ class HealthProbe(Probe):
 
     async def _ask(self, worker: Worker, path: str) -> None:
         sent, began = self.writer.clock.now(), monotonic()
-        status, error = await self._status(worker.url + path)
+        status, error, detail = await self._status(worker.url + path)
+        more: dict[str, Any] = {"detail": detail} if detail else {}
         self.writer.record(
             "sample",
             probe="health",
@@ -54,15 +59,27 @@ class HealthProbe(Probe):
             ms=round((monotonic() - began) * 1000, 1),
             sent=sent,
             error=error,
+            **more,
         )
 
-    async def _status(self, url: str) -> tuple[int, str]:
+    async def _status(self, url: str) -> tuple[int, str, str]:
+        """Return status, what went wrong with the question, and what a refusal says."""
         assert self._session is not None, "start() opens the client"
         try:
             async with self._session.get(url) as answer:
-                await answer.read()
-                return answer.status, ""
+                body = await answer.read()
+                return answer.status, "", "" if answer.ok else detail_of(body)
         except TimeoutError:
-            return NO_ANSWER, f"no answer within {TIMEOUT_S:g} s"
+            return NO_ANSWER, f"no answer within {TIMEOUT_S:g} s", ""
         except (aiohttp.ClientError, OSError) as error:
-            return NO_ANSWER, f"{type(error).__name__}: {error}"
+            return NO_ANSWER, f"{type(error).__name__}: {error}", ""
+
+
+def detail_of(body: bytes) -> str:
+    """Return why a worker refuses: the `detail` of a JSON body, else its first characters."""
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        found = None
+    text = found.get("detail") if isinstance(found, dict) else None
+    return str(text or body.decode(errors="replace"))[:DETAIL]

@@ -35,6 +35,11 @@ class Topology(ABC):
     def current(self, key: Key) -> Address | None:
         """Return the primary for the key as last known; None before the first answer."""
 
+    def primaries(self) -> list[Address]:
+        """Return every node that takes writes, as far as known."""
+        address = self.current("")
+        return [address] if address else []
+
     def shard(self, key: Key) -> str:  # noqa: ARG002 - one shard outside Cluster
         """Return a name for the part of the deployment that fails together with the key."""
         return "primary"

@@ -37,6 +37,7 @@ class StandIn:
         self.everybody = everybody
         self.deaf = False
         self.hangs = False
+        self.refuses = ""
         self.sio = socketio.AsyncServer(async_mode="aiohttp")
         self.sio.on("user-join", self._join)
         self.app = web.Application()
@@ -67,6 +68,8 @@ class StandIn:
     async def _health(self, _: web.Request) -> web.Response:
         if self.hangs:
             await asyncio.Event().wait()
+        if self.refuses:
+            return web.Response(text=self.refuses, status=503)
         return web.json_response({"status": True})
 
     async def drop_sockets(self) -> None:
@@ -225,6 +228,32 @@ async def test_health_is_asked_on_time_although_a_worker_hangs(
         assert all(r["ms"] >= 390 and "no answer within" in r["error"] for r in hung)
         sent = [r["sent"] for r in hung]
         assert sent[1] - sent[0] < 0.39
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ('{"status": false, "detail": "Redis not ready"}', "Redis not ready"),
+        ("no JSON", "no JSON"),
+        ("[" + "x" * 400, "[" + "x" * 299),
+    ],
+)
+async def test_a_refusal_is_recorded_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, detail: str
+) -> None:
+    """A stray 503 of /ready can be explained from the history alone."""
+    monkeypatch.setattr("harness.probes.health.PERIOD_S", 0.05)
+    async with serving(tmp_path, 1) as bench:
+        bench.workers[0].refuses = body
+        probe = HealthProbe(bench.deployment, bench.writer)
+        await probe.start()
+        await wait_for(lambda: bench.records("sample", path="/ready"), 10, "a sample")
+        bench.workers[0].refuses = ""
+        await wait_for(lambda: bench.records("sample", status=200), 10, "it serves again")
+        await probe.stop()
+        refused = bench.records("sample", status=503)
+        assert {r["detail"] for r in refused} == {detail}
+        assert all("detail" not in r for r in bench.records("sample", status=200))
 
 
 async def test_connections_are_counted_per_node_from_outside(tmp_path: Path) -> None:

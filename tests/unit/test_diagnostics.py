@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from harness.waiting import wait_for
 from runtime.diagnostics import connections_of, fingerprint, kind_of
 from runtime.redis.keys import Keys
 from runtime.settings import load_settings
@@ -70,8 +71,7 @@ async def test_a_loop_that_never_succeeds_is_silent_and_says_why() -> None:
     dead = supervisor.run("dead", broken, silent_s=0.0)
     alive = supervisor.run("alive", fine, silent_s=60.0)
     unwatched = supervisor.run("unwatched", broken)
-    while not dead.restarts:
-        await asyncio.sleep(0)
+    await wait_for(lambda: dead.restarts > 0, 2, "it failed")
     await supervisor.stop()
     assert dead.is_silent
     assert "ValueError: no" in dead.status["error"]

@@ -97,11 +97,6 @@ class Cluster(Topology):
         owner = self._map.owners[key_slot(key.encode() if isinstance(key, str) else key)]
         return owner.address if owner else None
 
-    def primaries(self) -> list[Address]:
-        """Return every owner of slots."""
-        owners = {owner for owner in self._map.owners if owner}
-        return sorted({owner.address for owner in owners})
-
     def shard(self, key: Key) -> str:
         """Return the name of the primary that serves the key."""
         address = self.current(key)

@@ -9,7 +9,7 @@ TIMES ?= 10
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## install what is missing (idempotent): .venv, redis-server, nginx, Toxiproxy
+setup: ## install what is missing (idempotent): .venv, redis-server, nginx, postgresql, Toxiproxy
 	@scripts/setup
 
 demo: setup ## kill a Sentinel primary under load, judge what happened, write a report

@@ -11,6 +11,7 @@ import click
 import uvicorn
 
 from runtime import doctor
+from runtime.database_engine import driver_url
 from runtime.redis.factory import topology_from
 from runtime.redis.urls import masked_url
 from runtime.settings import Settings, SettingsError, load_settings
@@ -135,7 +136,8 @@ def _settings(workers: int | None) -> Settings:
                 "WEBUI_SECRET_KEY: is not set; set the same random text of at least 32 "
                 "characters for all workers"
             )
-        topology_from(settings)  # reads the URLs; opens nothing
+        driver_url(settings.database)  # these read the URLs; they open nothing
+        topology_from(settings)
         topology_from(settings.websocket(), _socket_variable(settings))
     except SettingsError as error:
         raise WrongConfiguration(str(error)) from None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,9 +18,9 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-BUSY_TIMEOUT_S = 5.0
-LOCKED_PAUSE_S = 0.005
-READERS = 3
+from runtime.database_engine import READERS, WRITES, driver_url, make_engine
+
+ANSWER_S = 15.0  # for everything, the wait for a turn included
 SCHEMA_LOCK = 7_305_120_011  # any number that nothing else in a PostgreSQL database uses
 CHANGES_LOCK = 7_305_120_012
 CHANGES_KEPT_S = 3600.0  # far longer than a worker trusts what it remembers
@@ -116,14 +115,6 @@ class Chat:
     created_at: float
 
 
-def driver_url(url: str) -> str:
-    """Return the URL with the driver of its database."""
-    for plain in ("postgresql://", "postgres://"):
-        if url.startswith(plain):
-            return "postgresql+psycopg://" + url.removeprefix(plain)
-    return url
-
-
 class Database:
     """Transactions, and the queries of accounts, tokens and chats.
 
@@ -135,7 +126,7 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self._engine = _engine(driver_url(url))
+        self._engine = make_engine(driver_url(url))
         self.on_write_wait: Callable[[float], None] = lambda _: None  # seconds; from any thread
         self._readers = ThreadPoolExecutor(READERS, "database-reader")
         self._writer = ThreadPoolExecutor(1, "database-writer")
@@ -267,16 +258,17 @@ class Database:
                     return work(connection)
 
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                threads, copy_context().run, transaction
-            )
+            loop = asyncio.get_running_loop()
+            running = loop.run_in_executor(threads, copy_context().run, transaction)
+            return await asyncio.wait_for(running, ANSWER_S)
         except IntegrityError:
             raise
+        except TimeoutError:
+            raise DatabaseUnavailable(f"no answer within {ANSWER_S:g} s") from None
         except (SQLAlchemyError, OSError, RuntimeError) as error:  # RuntimeError: closed
             raise DatabaseUnavailable(f"{type(error).__name__}: {error}") from error
 
 
-WRITES = "runtime_writes"
 _PING = sa.text("SELECT 1")
 _STAMP = (
     sa.select(token_stamps.c.stamp).where(token_stamps.c.user_id == users.c.id).scalar_subquery()
@@ -331,45 +323,3 @@ def _lock_schema(connection: sa.Connection) -> None:
     """Let one worker at a time pass; SQLite's write lock does that by itself."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK)))
-
-
-def _engine(url: str) -> sa.Engine:
-    size = READERS + 1
-    if not url.startswith("sqlite"):
-        return sa.create_engine(url, pool_size=size, max_overflow=0, pool_pre_ping=True)
-    arguments = {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}
-    engine = sa.create_engine(
-        url, poolclass=sa.QueuePool, pool_size=size, max_overflow=0, connect_args=arguments
-    )
-    sa.event.listen(engine, "connect", _prepare_sqlite)
-    sa.event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    """Leave transactions to us; readers never wait for the writer (WAL)."""
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout={int(BUSY_TIMEOUT_S * 1000)}")
-    _use_wal(cursor)
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.close()
-
-
-def _use_wal(cursor: Any) -> None:
-    """Switch to WAL; while another worker does it, SQLite refuses at once, whatever the timeout."""
-    until = time.monotonic() + BUSY_TIMEOUT_S
-    while True:
-        try:
-            cursor.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > until:
-                raise
-            time.sleep(LOCKED_PAUSE_S)  # nothing tells when the other is done
-
-
-def _begin_sqlite(connection: sa.Connection) -> None:
-    """Take the write lock at once when we shall write: a late upgrade could not wait for it."""
-    writes = connection.get_execution_options().get(WRITES)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -11,7 +11,8 @@ from typing import Any
 from redis.exceptions import ResponseError
 from sqlalchemy import make_url
 
-from runtime.database import Database, DatabaseUnavailable, driver_url
+from runtime.database import Database, DatabaseUnavailable
+from runtime.database_engine import driver_url
 from runtime.redis.cluster import Cluster
 from runtime.redis.errors import CODES, OTHER_HINTS, RedisDenied, RedisUnavailable
 from runtime.redis.factory import topology_from

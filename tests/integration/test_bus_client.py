@@ -150,3 +150,65 @@ async def test_subscription_survives_a_restart_and_bad_handlers(server: Server) 
     await until(lambda: heard == [b"good", b"again"])
     await subscriber.stop()
     await topology.close()
+
+
+@pytest.mark.parametrize("retries", [0, 3])
+async def test_refused_commands_are_sent_again_so_often(server: Server, retries: int) -> None:
+    """REDIS_SENTINEL_MAX_RETRY_COUNT bounds the tries of a command that a replica refuses."""
+    settings = load_settings(
+        {"REDIS_URL": server.url, "REDIS_SENTINEL_MAX_RETRY_COUNT": str(retries)}
+    )
+    await server.call("REPLICAOF", "127.0.0.1", "1")  # nobody there: it refuses writes
+    topology = topology_of(settings)
+    client = RedisClient(topology, settings)
+    with pytest.raises(RedisUnavailable, match="READONLY"):
+        await client.run(lambda r: r.set("k", "v"), deadline=20)
+    errors = await server.call("INFO", "errorstats")
+    assert errors["errorstat_READONLY"]["count"] == 1 + retries
+    await client.close()
+    await topology.close()
+
+
+async def test_an_unused_connection_has_to_answer_first(server: Server) -> None:
+    """REDIS_HEALTH_CHECK_INTERVAL: a PING before a command on a connection unused for longer."""
+    settings = load_settings({"REDIS_URL": server.url, "REDIS_HEALTH_CHECK_INTERVAL": "5"})
+    topology = topology_of(settings)
+    client = RedisClient(topology, settings)
+    await client.run(lambda r: r.set("k", "v"))
+    await client.run(lambda r: r.get("k"))
+    before = await pings(server)
+    [wire] = client._wires._wires.values()
+    wire.last_used = wire.last_reply = time.monotonic() - 6
+    await client.run(lambda r: r.get("k"))
+    assert await pings(server) == before + 1
+    await client.close()
+    await topology.close()
+
+
+async def pings(server: Server) -> int:
+    """Return how many PINGs the server has answered."""
+    return int((await server.call("INFO", "commandstats"))["cmdstat_ping"]["calls"])
+
+
+@pytest.mark.parametrize("idempotent", [False, True])
+async def test_a_lost_answer_is_asked_for_again_only_if_idempotent(
+    client: RedisClient, server: Server, idempotent: bool
+) -> None:
+    """A command whose answer is lost may have run: INCR would count twice (W-06)."""
+    await client.run(lambda r: r.set("n", 0))
+    server.signal(signal.SIGSTOP)  # takes the command, and answers nothing
+    call = asyncio.ensure_future(client.run(lambda r: r.incr("n"), idempotent, deadline=20))
+    await until(lambda: client._wires._wires and not call.done() and _in_flight(client))
+    for wire in client._wires._wires.values():
+        wire._wire.drop()  # the connection breaks while the command is under way
+    server.signal(signal.SIGCONT)
+    if idempotent:
+        assert await call in (1, 2)
+    else:
+        with pytest.raises(RedisUnavailable):
+            await call
+        assert int(await server.call("GET", "n")) <= 1
+
+
+def _in_flight(client: RedisClient) -> bool:
+    return any(wire._calls for wire in client._wires._wires.values())

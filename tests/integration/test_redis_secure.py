@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from bus_cluster import ClusterSet
 from bus_servers import HOST, SentinelSet, Server, serving, topology_of, until
-from secure_parts import APP_PASSWORD, PREFIX, Security
+from secure_parts import APP, APP_PASSWORD, PREFIX, WATCHER, Security
 
+from runtime.realtime.pubsub import PubSubManager
 from runtime.redis.client import RedisClient
 from runtime.redis.errors import RedisDenied, RedisUnavailable
 from runtime.redis.eventlog import EventLog
@@ -201,3 +202,24 @@ async def test_no_connection_is_left(tmp_path: Path) -> None:
 async def same(server: Server, names: set[str]) -> bool:
     """Return whether the server has connections of these names only."""
     return await names_of(server) == names
+
+
+async def test_the_stock_manager_speaks_tls_to_sentinels(tmp_path: Path) -> None:
+    """WEBSOCKET_MANAGER=redis-pubsub takes over credentials, TLS and the connection's name."""
+    servers = SentinelSet(tmp_path, Security(tmp_path / "tls", "sentinel"))
+    with killed(servers):
+        await servers.start()
+        await servers.sentinel.call("ACL", "SETUSER", WATCHER, "+sentinel|masters", "+hello")
+        for node in servers.nodes:
+            await node.call("ACL", "SETUSER", APP, "+hello", "+unsubscribe")
+        manager = PubSubManager(servers.settings().model_copy(update={"instance_id": "p"}), KEYS)
+        manager._redis_connect()
+        assert await manager.redis.publish(manager.channel, "x") == 0
+        assert "p:pubsub-manager" in await names_of(servers.nodes[0])
+        await manager.stop()
+        await until(lambda: gone(servers.nodes[0], "p:pubsub-manager"))
+
+
+async def gone(server: Server, name: str) -> bool:
+    """Return whether the server has no connection of this name."""
+    return name not in await names_of(server)

@@ -7,7 +7,7 @@ import sqlite3
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-from runtime.database import _prepare_sqlite
+from runtime.database_engine import prepare_sqlite
 
 WORKERS, ROUNDS = 3, 40
 
@@ -17,7 +17,7 @@ def open_at_once(folder: str, barrier: Barrier) -> None:
     for number in range(ROUNDS):
         barrier.wait(5)
         connection = sqlite3.connect(f"{folder}/{number}.db")
-        _prepare_sqlite(connection, None)
+        prepare_sqlite(connection, None)
         connection.close()
 
 

@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
+from runtime.database_engine import driver_url
+from runtime.realtime.pubsub import manager_url
 from runtime.redis.factory import topology_from
 from runtime.redis.keys import Keys
 from runtime.redis.tls import Tls
@@ -205,3 +207,24 @@ def test_ipv6_is_no_list_of_ports() -> None:
     """A bare IPv6 address, as in REDIS_SENTINEL_HOSTS, is one host."""
     assert parse_hosts("::1,fe80::2", 26379) == (("::1", 26379), ("fe80::2", 26379))
     assert ipaddress.ip_address(parse_hosts("[::1]:5", 1)[0][0]).is_loopback
+
+
+def test_the_stock_manager_refuses_a_cluster() -> None:
+    """It would send everything through one node, and be deaf without it (W-16)."""
+    settings = load_settings({"REDIS_URL": "redis://a,b", "REDIS_CLUSTER": "true"})
+    with pytest.raises(SettingsError, match="choose WEBSOCKET_MANAGER=redis"):
+        manager_url(settings)
+
+
+@pytest.mark.parametrize("url", ["mysql://h/db", "nonsense", "postgresql://h:port/db"])
+def test_a_wrong_database_is_named(url: str) -> None:
+    """DATABASE_URL is SQLite or PostgreSQL; anything else ends with a message."""
+    with pytest.raises(SettingsError, match=r"DATABASE_URL.*write sqlite"):
+        driver_url(url)
+
+
+def test_database_urls_keep_their_password() -> None:
+    """Percent-encoded passwords reach the driver."""
+    url = driver_url("postgres://u:p%40ss@h:5432/db")
+    assert url == "postgresql+psycopg://u:p%40ss@h:5432/db"
+    assert driver_url("sqlite:////tmp/x.db") == "sqlite:////tmp/x.db"

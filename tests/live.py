@@ -60,9 +60,15 @@ class Live:
         await node.process.wait(5)
 
     async def restart(self, node: Node, *, empty: bool) -> float:
-        """Start a server again; return when it first answered (monotonic s)."""
-        await restart_node(self.guardian, self.deployment, node, self.redis, empty)
-        return monotonic()
+        """Start a server again and wait for its role; return when it first answered (mono s)."""
+
+        async def answered() -> float:
+            await wait_for(lambda: command(node, "PING"), UP_WITHIN_S, f"{node.name} answers")
+            return monotonic()
+
+        started = restart_node(self.guardian, self.deployment, node, self.redis, empty)
+        _, up = await asyncio.gather(started, answered())
+        return up
 
     async def isolate(self, node: Node, stream: str) -> None:
         """Have a primary acknowledge UNSEEN writes to a stream that nobody else ever gets.

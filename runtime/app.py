@@ -14,6 +14,7 @@ from runtime import health
 from runtime.api import (
     auths,
     chats,
+    client_config,
     configs,
     diagnostics,
     metrics,
@@ -37,7 +38,7 @@ from runtime.telemetry.middleware import RequestMetrics
 ROUTERS = (
     *(auths.router, users.router, session.router, chats.router, tasks.router, models.router),
     *(rooms.router, presence.router, health.router, metrics.router, configs.router),
-    diagnostics.router,
+    *(diagnostics.router, client_config.router),
 )
 SOCKETS = "/ws"
 GC_THRESHOLD = (50_000, 20, 20)  # a full collection of a large heap would stall the loop

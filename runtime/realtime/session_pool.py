@@ -103,6 +103,7 @@ class SessionPool:
         self.instance = instance
         self.lease_s, self.timeout_s = lease_s, timeout_s
         self._local: dict[str, Socket] = {}
+        self._by_room: dict[str, set[str]] = {}  # also `user:ID`
         self._gone: dict[str, Socket] = {}
         self._changed: set[str] = set()
         self._wake = asyncio.Event()
@@ -122,6 +123,7 @@ class SessionPool:
         rooms = self._local[sid].rooms if sid in self._local else set()
         written = self._local[sid].written if sid in self._local else set()
         self._local[sid] = Socket(user, name, role, int(time.time()), rooms, written)
+        self._by_room.setdefault(f"user:{user}", set()).add(sid)
         self._mark(sid)
 
     def touch(self, sid: str) -> None:
@@ -134,12 +136,14 @@ class SessionPool:
         """Note that a socket is in a room."""
         if (socket := self._local.get(sid)) and room not in socket.rooms:
             socket.rooms.add(room)
+            self._by_room.setdefault(room, set()).add(sid)
             self._mark(sid)
 
     def leave(self, sid: str, room: str) -> None:
         """Note that a socket left a room."""
         if (socket := self._local.get(sid)) and room in socket.rooms:
             socket.rooms.discard(room)
+            self._drop_from(room, sid)
             self._mark(sid)
 
     def remove(self, sid: str) -> set[str]:
@@ -149,22 +153,26 @@ class SessionPool:
             return set()
         if self.client:
             self._gone[sid] = socket
+        for room in (f"user:{socket.user}", *socket.rooms):
+            self._drop_from(room, sid)
         self._mark(sid)
         return socket.rooms
+
+    def _drop_from(self, room: str, sid: str) -> None:
+        members = self._by_room.get(room, set())
+        members.discard(sid)
+        if not members:
+            self._by_room.pop(room, None)
 
     def rooms_of(self, sid: str) -> set[str]:
         """Return the rooms of a socket here."""
         socket = self._local.get(sid)
         return set(socket.rooms) if socket else set()
 
-    def local(self, room: str = "") -> dict[str, Record]:
-        """Return the records of this worker's sockets, of a room or all."""
-        user = room.removeprefix("user:")
-        return {
-            sid: socket.record(self.instance)
-            for sid, socket in self._local.items()
-            if not room or room in socket.rooms or (user != room and socket.user == user)
-        }
+    def local(self, room: str) -> dict[str, Record]:
+        """Return the records of this worker's sockets in a room."""
+        sids = self._by_room.get(room, ())
+        return {sid: self._local[sid].record(self.instance) for sid in sids}
 
     def _mark(self, sid: str) -> None:
         if self.client:
@@ -196,7 +204,7 @@ class SessionPool:
         flat = await self._ask("EVAL", scripts.MEMBERS, 2, *names, self.timeout_s, MOST_MEMBERS)
         for sid, text in zip(flat[::2], flat[1::2], strict=True):
             record = orjson.loads(text)
-            there = room.startswith("user:") or room in record["rooms"]  # an index may lag
+            there = room in (f"user:{record['id']}", *record["rooms"])  # an index may lag
             if there and record["instance"] != self.instance:
                 found[sid] = record
         return found
@@ -211,18 +219,18 @@ class SessionPool:
 
     async def active_among(self, users: list[str]) -> set[str]:
         """Return which of these users have a socket on any worker; one round trip."""
-        here = {socket.user for socket in self._local.values()}
-        if self.client is None or not users:
-            return here.intersection(users)
-        rooms = [self.keys.all.session_pool_room(f"user:{user}") for user in users]
+        here = {user for user in users if f"user:{user}" in self._by_room}
+        others = [user for user in users if user not in here]
+        if self.client is None or not others:
+            return here
+        rooms = [self.keys.all.session_pool_room(f"user:{user}") for user in others]
         counts = await self.client.pipeline([self._counting(room) for room in rooms])
-        there = {user for user, count in zip(users, counts, strict=True) if int(count)}
-        return there | here.intersection(users)
+        return here | {user for user, n in zip(others, counts, strict=True) if int(n)}
 
     async def user_count(self) -> int:
         """Return how many users have a socket on any worker."""
         if self.client is None:
-            return len({socket.user for socket in self._local.values()})
+            return sum(room.startswith("user:") for room in self._by_room)
         return await self._count(self.keys.all.session_pool_users)
 
     async def _count(self, key: str) -> int:
@@ -253,6 +261,7 @@ class SessionPool:
         self._forget()
         self._gone |= self._local
         self._local.clear()
+        self._by_room.clear()
         self._changed.update(self._gone)
         try:
             await self._flush()
@@ -293,12 +302,14 @@ class SessionPool:
                     self._gone.pop(sid, None)
 
     def _commands(self, sid: str) -> list[Command]:
-        if socket := self._local.get(sid):
-            return self._put(sid, socket)
+        """Return what makes Redis agree; a socket that changed its user is first removed."""
+        commands: list[Command] = []
         if socket := self._gone.get(sid):
             keys = self.keys.of(socket.user, self.instance, socket.rooms | socket.written)
-            return [("EVAL", scripts.DROP, len(keys), *keys, sid, socket.user)]
-        return []
+            commands.append(("EVAL", scripts.DROP, len(keys), *keys, sid, socket.user))
+        if socket := self._local.get(sid):
+            commands += self._put(sid, socket)
+        return commands
 
     def _put(self, sid: str, socket: Socket) -> list[Command]:
         left = socket.written - socket.rooms

@@ -184,7 +184,7 @@ class Deployment:
     async def ready(self) -> None:
         """Wait until every worker says that it is ready."""
         for url in self.urls:
-            await wait_for(lambda url=url: self._is_ready(url), 15, f"{url} ready")
+            await wait_for(lambda url=url: self._is_ready(url), 40, f"{url} ready")
 
     async def _is_ready(self, url: str) -> bool:
         async with self.http.get(f"{url}/ready") as answer:

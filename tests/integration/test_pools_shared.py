@@ -176,10 +176,17 @@ async def test_indexes_answer_who_is_where(backend: Backend) -> None:
         for pool in pools:
             pool.mark_all()  # as the lease loop does when it sees fewer records than it has
         await until(lambda: _users(pools[0], "chat:c", {"ann": "Ann", "bob": "Bob"}))
+        pools[1].remove("s1")  # signs in as somebody else, on the same socket
+        pools[1].add("s1", "eve", "Eve", "user")
+        await until(lambda: _inactive(pools[0], "bob"))
+        await until(lambda: _users(pools[0], "user:eve", {"eve": "Eve"}))
+        assert await pools[0].users_in("user:bob") == {}
+        pools[1].enter("s1", "chat:c")
+        await until(lambda: _users(pools[0], "chat:c", {"ann": "Ann", "eve": "Eve"}))
         pools[1].leave("s1", "chat:c")
         await until(lambda: _users(pools[0], "chat:c", {"ann": "Ann"}))
         pools[1].remove("s1")
-        await until(lambda: _inactive(pools[0], "bob"))
+        await until(lambda: _inactive(pools[0], "eve"))
         assert await pools[0].user_count() == 1
         for pool in pools:
             await pool.stop()

@@ -71,9 +71,11 @@ async def usage_is(user: User, worker: int, models: list[str], users: int) -> bo
 
 async def test_members_are_joined_and_shown_over_http() -> None:
     """A new member's socket on another worker hears the channel; access is checked."""
-    async with deployment(workers=2) as parts:
+    async with deployment(workers=2, environ={"WEBSOCKET_HEARTBEAT_INTERVAL": "40"}) as parts:
         await parts.user()  # the first account is an admin
         ann, bob, eve = await parts.user(), await parts.user(), await parts.user()
+        features = (await ask(ann, "/api/config", 0))["features"]
+        assert features == {"enable_websocket": True, "websocket_heartbeat_interval": 40}
         here, there = await ann.connect(0), await bob.connect(1)
         heard: list[Any] = []
         there.on("events:channel", heard.append)

@@ -28,7 +28,11 @@ async def redis(tmp_path: Path) -> AsyncIterator[Server]:
 @pytest.fixture
 async def workers(redis: Server, tmp_path: Path) -> AsyncIterator[list[Worker]]:
     """Give two workers that hear each other, with room for two strangers."""
-    environ = {"REDIS_URL": redis.url, "WEBSOCKET_MAX_ANONYMOUS": "2"}
+    environ = {
+        "REDIS_URL": redis.url,
+        "WEBSOCKET_MAX_ANONYMOUS": "2",
+        "CORS_ALLOW_ORIGIN": "https://a.example;https://b.example",
+    }
     async with running(tmp_path, environ) as workers:
         yield workers
 
@@ -149,3 +153,20 @@ async def test_a_herd_is_let_in_piece_by_piece(workers: list[Worker]) -> None:
     await until(lambda: len(workers[0].sockets.identities) == 40)
     for client, _ in clients:
         await client.disconnect()
+
+
+@pytest.mark.parametrize(
+    ("origin", "welcome"), [("https://b.example", True), ("https://c.example", False)]
+)
+async def test_pages_of_other_origins_get_no_socket(
+    workers: list[Worker], origin: str, welcome: bool
+) -> None:
+    """CORS_ALLOW_ORIGIN lists who may open a WebSocket from a browser."""
+    url = f"ws://{HOST}:{workers[0].port}/ws/socket.io/?EIO=4&transport=websocket"
+    async with aiohttp.ClientSession() as session:
+        try:
+            async with session.ws_connect(url, headers={"Origin": origin}) as socket:
+                opened = (await socket.receive()).type is aiohttp.WSMsgType.TEXT
+        except aiohttp.WSServerHandshakeError:
+            opened = False
+    assert opened is welcome

@@ -33,6 +33,17 @@ def counter(name: str, about: str, labels: tuple[str, ...], rows: Rows) -> Metri
     return family
 
 
+LIMIT_OUTCOMES = ("admitted", "denied")
+LIST_RESULTS = {
+    "hits": "memory",
+    "shared_hits": "redis",
+    "misses": "provider",
+    "waits": "waited",
+    "redis_errors": "redis_error",
+    "provider_errors": "provider_error",
+}
+
+
 class StateCollector(Collector):
     """Reads the services; asks nobody, and so never waits."""
 
@@ -52,6 +63,7 @@ class StateCollector(Collector):
         yield from _sockets(here)
         yield from _events(here.realtime.manager.status())
         yield from _limits(here)
+        yield from _shared(here)
         if here.redis is not None:
             yield from _commands(here.redis.client)
             yield from _listeners(here.redis, here.realtime.manager.status())
@@ -126,6 +138,23 @@ def _limits(here: Services) -> Iterator[Metric]:
     alone = [((name,), float(bool(s["fallback"]))) for name, s in limits.items()]
     about = "1 while this worker counts attempts alone, without Redis."
     yield gauge("runtime_rate_limit_fallback", about, ("limit",), alone)
+    decided = [
+        ((name, what), float(s[what])) for name, s in limits.items() for what in LIMIT_OUTCOMES
+    ]
+    about = "Attempts by what became of them."
+    yield counter("runtime_rate_limit_attempts", about, ("limit", "outcome"), decided)
+
+
+def _shared(here: Services) -> Iterator[Metric]:
+    """Yield what all workers should agree on: the configuration and the model list."""
+    config, lists = here.config.status(), here.model_lists.status()
+    about = "Version of the configuration that this worker has."
+    yield gauge("runtime_config_version", about, (), [((), float(config["version"]))])
+    age = "Seconds since the database was asked for a newer one."
+    yield gauge("runtime_config_age_seconds", age, (), [((), config["age_s"])])
+    results = [((result,), float(lists[name])) for name, result in LIST_RESULTS.items()]
+    about = "Calls for the model list by where it came from, and errors on the way."
+    yield counter("runtime_model_list_calls", about, ("result",), results)
 
 
 def _commands(client: RedisClient) -> Iterator[Metric]:

@@ -27,7 +27,7 @@ from runtime.redis.keys import Keys
 log = logging.getLogger(__name__)
 
 REMEMBERED = 10_000  # keys; the longest unused are forgotten
-DEADLINE_S = 0.5
+DEADLINE_S = 2.0  # counting alone admits more, so rather wait
 COUNTED = ("admitted", "denied", "fallback_decisions", "merged")
 CLOCK_TRIES = 2  # the first may guess the server's bucket wrong
 

@@ -108,8 +108,25 @@ class Flush(_Fault):
     for_s: float = Field(5, gt=0)
 
 
+class WorkerKill(_Fault):
+    """SIGKILL workers; healed by starting them again."""
+
+    kind: Literal["worker-kill"]
+    workers: str = "a-worker"
+    for_s: float = Field(5, gt=0)
+
+
 Fault = Annotated[
-    Kill | Pause | Latency | Cut | Failover | ClientKill | ClientPause | Config | Flush,
+    Kill
+    | Pause
+    | Latency
+    | Cut
+    | Failover
+    | ClientKill
+    | ClientPause
+    | Config
+    | Flush
+    | WorkerKill,
     Field(discriminator="kind"),
 ]
 FAULT_SPECS: dict[str, type[Model]] = {
@@ -122,4 +139,5 @@ FAULT_SPECS: dict[str, type[Model]] = {
     "client-pause": ClientPause,
     "config": Config,
     "flush": Flush,
+    "worker-kill": WorkerKill,
 }

@@ -66,7 +66,9 @@ def default_bounds() -> dict[str, float]:
 def check_names(scenario: Scenario) -> None:
     """Raise ValueError for the first name in the scenario that does not exist."""
     for fault in scenario.faults:
-        _check(fault.target, NODE_ROLES[scenario.topology], f"role of topology {scenario.topology}")
+        if target := getattr(fault, "target", None):
+            roles = NODE_ROLES[scenario.topology]
+            _check(target, roles, f"role of topology {scenario.topology}")
         _check_worker_role(getattr(fault, "workers", "all-workers"), scenario.workers)
         if fault.ends > scenario.duration_s:
             raise ValueError(

@@ -61,6 +61,11 @@ class Facts:
         """Return the first fault whose window touches [start, end]."""
         return next((f for f in self.faults if f.window.overlaps(start, end)), None)
 
+    def killed(self, worker: int, t: float) -> bool:
+        """Tell whether a fault holds this worker dead at `t`."""
+        kills = (f for f in self.faults if f.kind == "worker-kill" and worker in f.workers)
+        return any(t in fault.window for fault in kills)
+
     def in_focus(self, t: float) -> bool:
         """Tell whether `t` lies in a focus window."""
         return any(t in window for window in self.focus)

@@ -74,6 +74,9 @@ class DeafTime(Check):
         )
 
 
+IN_MEMORY_S = 0.5  # an event may be in its worker's memory for so long, and dies with it
+
+
 class CanariesDelivered(Check):
     """An acknowledged canary reaches the sockets on all workers, once."""
 
@@ -108,7 +111,7 @@ class CanariesDelivered(Check):
 
     def judge(self, facts: Facts) -> Finding:
         """Return the finding."""
-        lost, apart = Worst(), 0
+        lost, apart, died = Worst(), 0, 0
         for (origin, n), (sent, identity) in self._posted.items():
             if sent >= end_of(facts) - ARRIVAL_S:
                 continue
@@ -118,11 +121,14 @@ class CanariesDelivered(Check):
                 if any(a <= sent <= b for a, b in self._gone.get(f"canary-w{at}", ())):
                     apart += 1
                     continue
+                if facts.killed(origin, sent + IN_MEMORY_S):
+                    died += 1
+                    continue
                 text = f"canary {n} from worker {origin} never reached worker {at}"
                 lost.add(sent, text, sent, identity)
-        return self._finding(facts, lost, apart)
+        return self._finding(facts, lost, {"socket_was_gone": apart, "died_with_worker": died})
 
-    def _finding(self, facts: Facts, lost: Worst, apart: int) -> Finding:
+    def _finding(self, facts: Facts, lost: Worst, apart: dict[str, int]) -> Finding:
         twice = sum(count - 1 for count in self._heard.values() if count > 1)
         allowed = facts.bounds["tokens_duplicated"]
         for (origin, n, at), count in self._heard.items():
@@ -141,7 +147,7 @@ class CanariesDelivered(Check):
                 "posted": len(self._posted),
                 "lost_or_repeated": lost.count,
                 "duplicated": twice,
-                "socket_was_gone": apart,
+                **apart,
             },
             bound=f"≤ {facts.bounds['tokens_lost']:g} lost, ≤ {allowed:g} duplicated",
         )

@@ -68,7 +68,12 @@ class _Asked(Check):
             self._answers.append((sent, record["worker"], record["status"], record["ms"]))
 
     def _during(self, facts: Facts) -> list[tuple[float, int, int, float]]:
-        return [answer for answer in self._answers if answer[0] in facts.load]
+        """Return the answers during the load; a worker that a fault killed owes none."""
+        return [
+            (t, worker, status, ms)
+            for t, worker, status, ms in self._answers
+            if t in facts.load and not facts.killed(worker, t)
+        ]
 
 
 class HealthAnswers(_Asked):

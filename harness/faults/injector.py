@@ -14,10 +14,11 @@ from harness.faults.context import FaultContext, NotInjectedError
 from harness.faults.network import Cut, Latency
 from harness.faults.process import Kill, Pause
 from harness.faults.server import ClientKill, ClientPause, Config, Failover, Flush
+from harness.faults.worker import WorkerKill
 from harness.history.writer import HistoryWriter
 from harness.plan import Plan, PlannedFault
 
-FAMILIES = (Kill, Pause, Latency, Cut, Failover, ClientKill, ClientPause, Config, Flush)
+FAMILIES = (Kill, Pause, Latency, Cut, Failover, ClientKill, ClientPause, Config, Flush, WorkerKill)
 KINDS: dict[str, type[Fault]] = {kind.kind: kind for kind in FAMILIES}
 HEAL_S = 20.0  # one heal after an interruption; several go on at the same time
 
@@ -144,7 +145,7 @@ class Injector:
             event=event,
             name=name_of(fault),
             kind=fault.kind,
-            target=fault.spec["target"],
+            target=_role(fault),
             nodes=fault.target.nodes,
             workers=fault.target.workers,
             **fields,
@@ -162,7 +163,7 @@ def _fault(planned: PlannedFault, deployment: Deployment, context: FaultContext)
 
 def name_of(fault: Fault) -> str:
     """Return the fault's name in the scenario, else one made of kind, mode and target."""
-    words = (fault.spec["kind"], fault.spec.get("mode"), fault.spec["target"])
+    words = (fault.spec["kind"], fault.spec.get("mode"), _role(fault))
     return fault.spec.get("name") or " ".join(word for word in words if word)
 
 
@@ -182,3 +183,8 @@ async def _through_cancellation(work: Coroutine[Any, Any, None]) -> None:
     if cancelled is not None:
         raise cancelled
     task.result()
+
+
+def _role(fault: Fault) -> str:
+    """Return the role that it aims at: nodes, or workers where no node is hit."""
+    return str(fault.spec.get("target") or fault.spec["workers"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ import pytest
 import pytest_asyncio
 from bus_cluster import ClusterSet
 from bus_servers import SentinelSet, Server, serving
+from redis.exceptions import ResponseError
 
 from harness.waiting import wait_for
 from runtime.settings import Settings
@@ -118,6 +121,31 @@ async def test_every_worker_lists_and_stops_by_id_and_by_chat(parts: Parts) -> N
 async def nothing_left(parts: Parts) -> bool:
     """Tell whether no key of a task is left."""
     return await parts.keys(f"{P}:tasks*") == []
+
+
+async def test_keys_and_channel_are_those_of_upstream(parts: Parts) -> None:
+    """A task has its marker, its place in the hash and its item's set; a plain message stops it."""
+    user = await parts.app.user()
+    stream = f"plain-{parts.primaries[0].port}"
+    chat, task = await user.chat(stream, 1)
+    log = f"{P}:tasks:response_streams:{task}"
+    wanted = sorted([f"{P}:tasks", f"{P}:tasks:{task}", f"{P}:tasks:item:{chat}", log])
+
+    async def all_there() -> bool:
+        return await parts.keys(f"{P}:tasks*") == wanted
+
+    await wait_for(all_there, 3, "four keys")
+    message = json.dumps({"action": "stop", "task_id": task})
+    await parts.primaries[0].call("PUBLISH", f"{P}:tasks:commands", message)
+    await closed(parts.app, stream)
+
+    async def confirmed() -> bool:  # to a stranger, who does not read it: it goes after a minute
+        return await parts.keys(f"{P}:tasks*") == [f"{P}:tasks:stops"]
+
+    await wait_for(confirmed, 3, "only the confirmation left")
+    for server in parts.primaries:
+        with contextlib.suppress(ResponseError):  # another node of the cluster has it
+            await server.call("DEL", f"{P}:tasks:stops")
 
 
 async def test_lost_data_is_written_again_and_stops_work(parts: Parts) -> None:

@@ -85,6 +85,11 @@ MUTANTS: tuple[Mutant, ...] = (
         may=frozenset({"tokens-exactly-once-in-order", "stream-end-told", "ready-truthful"}),
     ),
     Mutant(
+        "dead-owner-not-reaped",
+        "worker-crash",
+        must=frozenset({"finished-unlisted", "stream-end-told"}),
+    ),
+    Mutant(
         "stop-by-pubsub-only",
         "one-worker-reset",
         must=frozenset({"stop-ends-task"}),

@@ -333,6 +333,18 @@ def test_a_write_after_the_data_loss_must_stay(tmp_path: Path) -> None:
     assert h.finding("session-read-your-writes", tmp_path).verdict == Verdict.FAIL
 
 
+@pytest.mark.parametrize(("worker", "verdict"), [(1, Verdict.PASS), (0, Verdict.FAIL)])
+def test_only_a_killed_worker_owes_no_answer(worker: int, verdict: Verdict, tmp_path: Path) -> None:
+    """While a fault holds worker 1 dead its /health may be silent, that of the others may not."""
+    h = _one_cut()
+    for record in h.records:
+        if record["k"] == "fault":
+            record["kind"] = "worker-kill"
+    fields = {"worker": worker, "path": "/health", "status": 0, "ms": 1.0, "sent": KILL + 1}
+    h.add("sample", KILL + 1, probe="health", **fields)
+    assert h.finding("health-answers", tmp_path).verdict == verdict
+
+
 def test_every_guarantee_is_covered_here() -> None:
     """Each guarantee has a defect that makes it red or unknown."""
     known = {n for n, _, _ in BROKEN} | {n for n, _ in THIN} | {"enough-load"}

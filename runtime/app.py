@@ -17,6 +17,7 @@ from runtime.api import (
     client_config,
     configs,
     diagnostics,
+    documents,
     metrics,
     models,
     presence,
@@ -38,7 +39,7 @@ from runtime.telemetry.middleware import RequestMetrics
 ROUTERS = (
     *(auths.router, users.router, session.router, chats.router, tasks.router, models.router),
     *(rooms.router, presence.router, health.router, metrics.router, configs.router),
-    *(diagnostics.router, client_config.router),
+    *(diagnostics.router, client_config.router, documents.router),
 )
 SOCKETS = "/ws"
 GC_THRESHOLD = (50_000, 20, 20)  # a full collection of a large heap would stall the loop

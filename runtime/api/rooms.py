@@ -118,6 +118,7 @@ async def _share(
     here = services(request)
     lost = await here.memberships.set_grants(kind, identifier, given)
     await here.realtime.leave_users(lost, f"{kind}:{identifier}")
+    await here.realtime.leave_users(lost, f"doc_{kind}:{identifier}")  # its collaborative text
     return reply({"status": True})
 
 

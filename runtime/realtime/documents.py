@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import socketio
 
 from runtime.database import DatabaseUnavailable
+from runtime.document_rows import DocumentRow
 from runtime.memberships import Permission
 from runtime.realtime import crdt
 from runtime.realtime.documents_access import DocumentAccess, normal_id
@@ -124,6 +125,10 @@ class Documents:
         except TimeoutError:
             log.warning("not all documents were saved; another worker will save them")
 
+    async def saved(self, document: str) -> DocumentRow | None:
+        """Return what the database has of a document."""
+        return await self._journal.rows.get(document)
+
     async def replace(self, document: str, text: str) -> int:
         """Replace a document from outside; return its version. Open copies are void."""
         row = await self._journal.rows.replace(document, text)
@@ -164,7 +169,7 @@ class Documents:
     async def _join(
         self, sid: str, who: SocketIdentity, document: str, data: dict[str, Any]
     ) -> dict[str, Any]:
-        permission = await self._require(document, who, "read")
+        permission = await self._require(document, who, "read", fresh=True)
         opened = self._opened.setdefault(sid, {})
         if document not in opened and len(opened) >= self._most:
             raise Refused("too_many_documents", f"{self._most} at most")
@@ -238,8 +243,11 @@ class Documents:
 
     # --- what they need --------------------------------------------------------------------
 
-    async def _require(self, document: str, who: SocketIdentity, wanted: Permission) -> Permission:
-        found = await self.access.permission(document, who.user.id, who.user.role)
+    async def _require(
+        self, document: str, who: SocketIdentity, wanted: Permission, *, fresh: bool = False
+    ) -> Permission:
+        user = who.user
+        found = await self.access.permission(document, user.id, user.role, fresh=fresh)
         if not document or found is None or (wanted == "write" and found != "write"):
             raise Refused("forbidden")
         return found

@@ -35,14 +35,16 @@ class DocumentAccess:
         """Let `rights` decide about documents `kind:…`."""
         self._kinds[kind] = rights
 
-    async def permission(self, document: str, user: str, role: str) -> Permission | None:
-        """Return what a user may do with a document; the answer may be 2 s old.
+    async def permission(
+        self, document: str, user: str, role: str, *, fresh: bool = False
+    ) -> Permission | None:
+        """Return what a user may do with a document; unless `fresh`, the answer may be 2 s old.
 
         Raises DatabaseUnavailable: nobody knows, which is no refusal.
         """
         key, now = (document, user, role), time.monotonic()
         at, permission = self._known.get(key, (0.0, None))
-        if at and now - at < FRESH_S:
+        if at and not fresh and now - at < FRESH_S:
             return permission
         kind, _, identifier = document.partition(":")
         rights = self._kinds.get(kind)

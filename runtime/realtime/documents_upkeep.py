@@ -114,17 +114,23 @@ class Upkeep:
 
     async def renew(self) -> None:
         """Prolong the leases of our sockets; tell of those of dead workers, and of new ones."""
-        members = {e.id: self._members(e) for e in self._journal.documents.values()}
+        self._forget_absent()
+        members = {
+            e.id: [member(sid, user) for sid, user in e.users.items()]
+            for e in self._journal.documents.values()
+            if e.users
+        }
         for document, renewal in (await self._journal.store.renew(members)).items():
             for one in renewal.gone:
                 await self._on_gone(document, one)
             for one in renewal.new:
                 await self._on_new(document, one)
 
-    def _members(self, entry: OpenDocument) -> list[str]:
-        return [
-            member(sid, user) for sid, user in entry.users.items() if self.present(entry.id, sid)
-        ]
+    def _forget_absent(self) -> None:
+        """Forget sockets that are no longer in a document, whoever took them out of its room."""
+        for entry in list(self._journal.documents.values()):
+            for sid in [sid for sid in entry.users if not self.present(entry.id, sid)]:
+                self._journal.forget_user(entry.id, sid)
 
     def status(self) -> dict[str, Any]:
         """Return what /ready tells."""

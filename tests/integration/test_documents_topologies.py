@@ -205,6 +205,31 @@ async def test_who_may_only_read_cannot_write(parts: Parts) -> None:
     await close([owner, other])
 
 
+async def test_who_loses_access_hears_nothing_more(parts: Parts) -> None:
+    """Taking a share away takes the sockets out of the document, on every worker."""
+    owner, other = await open_note(parts.app, parts.memberships, [0, 1])
+    path = f"/api/v1/notes/{owner.document.removeprefix('note:')}/access/update"
+    assert (await owner.user.call("POST", path, 0, {"access_grants": []}))[0] == 200
+    await wait_for(lambda: out(other), 5, "out of the document")
+    await owner.write("secret ")
+    assert (await other.join())["error"] == "forbidden"
+    assert str(other) == ""
+    await wait_for(lambda: alone(owner), 20, "no user of the document any more")
+    await close([owner, other])
+
+
+async def out(editor: Editor) -> bool:
+    """Tell whether the socket is not in the document."""
+    answer = await editor.send("document:update", update=[0, 0])
+    return answer.get("error") == "not_joined"
+
+
+async def alone(editor: Editor) -> bool:
+    """Tell whether the editor is the only one in the document."""
+    await editor.sync()
+    return len(editor.states[-1]["sessions"]) == 1
+
+
 async def refused(editor: Editor) -> bool:
     """Tell whether writing is forbidden."""
     answer = await editor.send("document:update", update=[0, 0])
@@ -275,11 +300,18 @@ async def test_content_replaced_meanwhile_is_what_later_joiners_get(parts: Parts
     """Edits that a crash left in Redis do not hide newer content of the database (W-24)."""
     (editor,) = await open_note(parts.app, parts.memberships, [0])
     await editor.write("stale ")
-    await parts.rows.replace(editor.document, "fresh")
+    path = f"/api/v1/notes/{editor.document.removeprefix('note:')}/content"
+    status, replaced = await editor.user.call("POST", path, 1, {"text": "fresh"})
+    assert (status, replaced["text"]) == (200, "fresh")
+    await wait_for(lambda: editor.resets == ["fresh"], 5, "open copies are void")
     late = Editor(editor.user, await editor.user.connect(1), editor.document)
     assert (await late.join())["ok"]
     assert (late.states[-1]["content"], str(late)) == ("fresh", "")
     answer = await editor.send("document:update", update=editor.edit("staler "))
     assert (answer["error"], answer["retry"]) == ("replaced", False)
-    assert (await parts.saved(editor.document)).text == "fresh"
-    await close([editor, late])
+    again = Editor(editor.user, await editor.user.connect(0), editor.document)
+    assert (await again.join())["ok"]
+    await again.write("fresher ")
+    await wait_for(lambda: parts.is_saved(editor.document, ["fresher"]), 10, "saved")
+    assert (await editor.user.call("GET", path))[1]["text"] == "fresher "
+    await close([editor, late, again])

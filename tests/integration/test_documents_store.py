@@ -1,0 +1,181 @@
+"""Both stores of documents behave the same: memory, and a real Redis with its scripts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from bus_servers import Server, serving, topology_of
+
+from runtime.realtime.documents_memory import MemoryDocuments
+from runtime.realtime.documents_store import (
+    NOT_EMPTY,
+    NOTHING,
+    STORED,
+    TOO_LARGE,
+    Append,
+    DocumentStore,
+    Limits,
+    RedisDocuments,
+    Replaced,
+)
+from runtime.redis.client import RedisClient
+from runtime.redis.keys import Keys
+from runtime.settings import load_settings
+
+NOTE = "note:1"
+BINARY = bytes(range(256))  # no text in any encoding
+LIMITS = Limits(document_bytes=1000)
+
+
+@dataclass
+class Parts:
+    """A store, the server under it if any, and what makes stores of other workers."""
+
+    store: DocumentStore
+    server: Server | None = None
+    client: RedisClient | None = None
+
+    def other(self, origin: str) -> DocumentStore:
+        """Return another worker's store on the same data."""
+        assert self.client is not None
+        return RedisDocuments(self.client, Keys("test"), LIMITS, origin)
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def parts(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Parts]:
+    """Yield an empty store."""
+    if request.param == "memory":
+        yield Parts(MemoryDocuments(LIMITS))
+        return
+    async with serving(tmp_path) as server:
+        topology = topology_of(server.url)
+        client = RedisClient(topology, load_settings({"REDIS_URL": server.url}))
+        found = Parts(MemoryDocuments(LIMITS), server, client)
+        found.store = found.other("w0")
+        yield found
+        await client.close()
+        await topology.close()
+
+
+async def test_updates_are_kept_byte_for_byte_and_once(parts: Parts) -> None:
+    """A call that is sent again stores nothing twice; the order is that of arrival."""
+    store = parts.store
+    first = Append(0, [(1, BINARY), (3, b"\x00"), (5, b"")])
+    assert (await store.append(NOTE, first)).answers == [STORED] * 3
+    again = await store.append(NOTE, Append(0, [(3, b"\x00"), (5, b""), (8, b"new")]))
+    assert (again.length, again.answers) == (4, [STORED] * 3)
+    assert (await store.load(NOTE)).updates == [BINARY, b"\x00", b"", b"new"]
+    assert await store.last_numbers([NOTE, "note:none"]) == [8, 0]
+
+
+async def test_limits_and_first_content(parts: Parts) -> None:
+    """What is too large is refused alone; restored updates always find room."""
+    store = parts.store
+    done = await store.append(NOTE, Append(0, [(1, b"x" * 900), (2, b"y" * 200), (3, b"z" * 100)]))
+    assert done.answers == [STORED, TOO_LARGE, STORED]
+    late = await store.append(NOTE, Append(0, [(4, b"first")], only_if_empty=True))
+    assert late.answers == [NOT_EMPTY]
+    restored = await store.append(NOTE, Append(0, [(6, b"r" * 900)], unlimited=True))
+    assert restored.answers == [STORED]
+    assert len((await store.load(NOTE)).updates) == 3
+
+
+async def test_compaction_replaces_exactly_what_was_read(parts: Parts) -> None:
+    """What was appended meanwhile stays; a list that changed is left alone."""
+    store = parts.store
+    await store.append(NOTE, Append(0, [(1, b"a"), (2, b"b")]))
+    old = await store.load(NOTE)
+    await store.append(NOTE, Append(0, [(3, b"c")]))
+    assert await store.compact(NOTE, old, b"ab")
+    assert (await store.load(NOTE)).updates == [b"ab", b"c"]
+    assert not await store.compact(NOTE, old, b"ab")
+    assert (await store.append(NOTE, Append(0, [(4, b"d" * 998)]))).answers == [TOO_LARGE]
+    assert (await store.append(NOTE, Append(0, [(5, b"d" * 997)]))).answers == [STORED]
+
+
+async def test_compaction_after_a_failover_does_not_hide_other_edits(parts: Parts) -> None:
+    """The same number of entries with the same last one, but others among them: refused."""
+    if parts.server is None:
+        pytest.skip("memory does not fail over")
+    store, other = parts.store, parts.other("w1")
+    await store.append(NOTE, Append(0, [(1, b"a"), (2, b"b"), (3, b"c")]))
+    old = await store.load(NOTE)
+    await parts.server.call("FLUSHALL")
+    await other.append(NOTE, Append(0, [(1, b"a"), (2, b"X")]))
+    await store.append(NOTE, Append(0, [(3, b"c")]))
+    assert not await store.compact(NOTE, old, b"abc")
+    assert (await store.load(NOTE)).updates == [b"a", b"X", b"c"]
+
+
+async def test_epochs(parts: Parts) -> None:
+    """A later epoch wipes the earlier content; an earlier one is refused, and changes nothing."""
+    store = parts.store
+    await store.append(NOTE, Append(0, [(1, b"old")], base=4))
+    assert await store.join(NOTE, 0, "s|u") == 4
+    assert await store.join(NOTE, 1, "s|u") == NOTHING
+    with pytest.raises(Replaced):
+        await store.append(NOTE, Append(0, [(2, b"late")]))
+    with pytest.raises(Replaced):
+        await store.join(NOTE, 0, "t|u")
+    assert (await store.load(NOTE)).updates == []
+
+
+async def test_base_grows_only_as_expected(parts: Parts) -> None:
+    """A version is noted only over the one that was read, in the same epoch."""
+    store = parts.store
+    await store.append(NOTE, Append(1, [], base=2))
+    assert not await store.set_base(NOTE, 1, 1, 3)
+    assert not await store.set_base(NOTE, 0, 2, 3)
+    assert await store.set_base(NOTE, 1, 2, 3)
+    assert (await store.load(NOTE)).base == 3
+
+
+async def test_a_document_is_removed_only_without_users_and_unchanged(parts: Parts) -> None:
+    """Who joined, or edited, since it was loaded keeps it."""
+    store = parts.store
+    await store.join(NOTE, 0, "s|u")
+    await store.append(NOTE, Append(0, [(1, b"a")]))
+    loaded = await store.load(NOTE)
+    assert await store.users(NOTE) == ["s|u"]
+    assert not await store.remove(NOTE, loaded)
+    await store.leave([(NOTE, "s|u")])
+    await store.append(NOTE, Append(0, [(2, b"b")]))
+    assert not await store.remove(NOTE, loaded)
+    assert await store.remove(NOTE, await store.load(NOTE))
+    if parts.server is not None:
+        assert await parts.server.call("KEYS", "*") == []
+
+
+async def test_unsaved_documents_are_handed_out_once(parts: Parts) -> None:
+    """A mark that was made again is not taken back; an old one is adopted by one worker."""
+    store = parts.store
+    await store.mark(NOTE)
+    old = (await store.load(NOTE)).mark
+    assert await store.adopt(60.0, 10) == []
+    assert await store.adopt(0.0, 10) == [NOTE]
+    await store.unmark(NOTE, old)
+    mark = (await store.load(NOTE)).mark
+    assert mark not in ("", old)
+    await store.unmark(NOTE, mark)
+    assert (await store.load(NOTE)).mark == ""
+
+
+async def test_a_lease_that_ended_is_reaped_once(parts: Parts) -> None:
+    """One of two workers is told of a dead one's socket; ours are new only when unknown."""
+    if parts.server is None:
+        pytest.skip("memory has no leases")
+    store, other = parts.store, parts.other("w1")
+    await store.join(NOTE, 0, "a|ann")
+    await store.join(NOTE, 0, "b|bob")
+    users = Keys("test").document(NOTE)[2]
+    await parts.server.call("ZADD", users, 1, "b|bob")  # its worker died long ago
+    assert await store.users(NOTE) == ["a|ann"]
+    first = (await store.renew({NOTE: ["a|ann"]}))[NOTE]
+    second = (await other.renew({NOTE: ["c|cid"]}))[NOTE]
+    assert (first.gone, first.new) == (["b|bob"], [])
+    assert (second.gone, second.new) == ([], ["c|cid"])
+    for key in Keys("test").document(NOTE)[1:]:
+        assert await parts.server.call("TTL", key) > 0

@@ -135,30 +135,33 @@ class Services:
         )
         self._sockets_topology = _separate_topology(settings)
         self._sockets_client = _separate_client(settings, self._sockets_topology)
-        manager = create_manager(settings, self._sockets_topology or topology, self.keys)
         self.memberships = Memberships(self.database)
-        pool = SessionPool(
-            client,
-            self.keys,
-            settings.instance_id,
-            lease_s=settings.instance_lease,
-            timeout_s=settings.session_pool_timeout,
-        )
-        self.realtime: SocketServer = create_socket_server(
-            settings,
-            manager,
-            self.tokens.verify,
-            pool,
-            keys=self.keys,
-            memberships=self.memberships,
-            supervisor=self.supervisor,
-        )
+        self.realtime = self._make_realtime(client, self._sockets_topology or topology)
         self.documents = create_documents(
             settings, self.realtime, self.database, self.memberships, self._sockets_client or client
         )
         self._chat_owners: OrderedDict[str, str] = OrderedDict()
         self.metrics.registry.register(StateCollector(self))
         self.database.on_write_wait = partial(self.metrics.waited, "database-writer")
+
+    def _make_realtime(self, client: RedisClient | None, topology: Topology | None) -> SocketServer:
+        """Return the sockets' server; `topology` carries its events, `client` its pools."""
+        pool = SessionPool(
+            client,
+            self.keys,
+            self.settings.instance_id,
+            lease_s=self.settings.instance_lease,
+            timeout_s=self.settings.session_pool_timeout,
+        )
+        return create_socket_server(
+            self.settings,
+            create_manager(self.settings, topology, self.keys),
+            self.tokens.verify,
+            pool,
+            keys=self.keys,
+            memberships=self.memberships,
+            supervisor=self.supervisor,
+        )
 
     def _make_sessions(self) -> Sessions:
         """Return sessions in Redis, or in signed cookies where there is none; said once."""

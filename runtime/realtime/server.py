@@ -89,14 +89,7 @@ class SocketServer:
         self.rooms = RoomEvents(self, self.identities, access, usage)
         self.reaper = SessionReaper(pool)
         self.transports = Transports(self.sio.eio)
-        self.admission = self.asgi = Admission(
-            socketio.ASGIApp(self.sio, socketio_path="/ws/socket.io"),
-            settings.websocket_max_anonymous,
-            engine_sockets=lambda: self.sio.eio.sockets,
-            known=lambda: len(self.identities),
-            is_known=lambda sid: manager.sid_from_eio_sid(sid, "/") in self.identities,
-            close=self.transports.drop,
-        )
+        self.admission = self.asgi = self._admission(settings.websocket_max_anonymous)
         self.on_leave: list[Leave] = [
             self.identities.remove,
             self._leave_rooms,
@@ -104,6 +97,16 @@ class SocketServer:
             self.calls.session_gone,
         ]
         self._listen()
+
+    def _admission(self, limit: int) -> Admission:
+        return Admission(
+            socketio.ASGIApp(self.sio, socketio_path="/ws/socket.io"),
+            limit,
+            engine_sockets=lambda: self.sio.eio.sockets,
+            known=lambda: len(self.identities),
+            is_known=lambda sid: self.manager.sid_from_eio_sid(sid, "/") in self.identities,
+            close=self.transports.drop,
+        )
 
     def _listen(self) -> None:
         self.sio.on("connect", self._on_connect)

@@ -148,9 +148,12 @@ def test_a_socket_cannot_name_too_much() -> None:
     assert pool.use("s", "m0")
 
 
-@pytest.mark.parametrize("backend", KINDS, indirect=True)
-async def test_indexes_answer_who_is_where(backend: Backend) -> None:
-    """Rooms, users and counts are the same from both workers, also after Redis lost them."""
+BOTH = {"ann": "Ann", "bob": "Bob"}
+
+
+@asynccontextmanager
+async def mirrored(backend: Backend) -> AsyncIterator[list[SessionPool]]:
+    """Give two workers' pools, Ann's socket s0 and Bob's s1 in one chat; nothing may be left."""
     async with clients_of(backend) as clients:
         pools = [SessionPool(client, KEYS, f"w{n}") for n, client in enumerate(clients)]
         if backend.kind == "alone":
@@ -158,40 +161,52 @@ async def test_indexes_answer_who_is_where(backend: Backend) -> None:
         supervisor = Supervisor()
         for pool in {id(pool): pool for pool in pools}.values():
             pool.start(supervisor)
-        pools[0].add("s0", "ann", "Ann", "user")
-        pools[0].enter("s0", "chat:c")
-        pools[1].add("s1", "bob", "Bob", "user")
-        pools[1].enter("s1", "chat:c")
-        pools[1].enter("s1", "channel:k")
-        await until(lambda: _users(pools[0], "chat:c", {"ann": "Ann", "bob": "Bob"}))
-        await until(lambda: _users(pools[1], "chat:c", {"ann": "Ann", "bob": "Bob"}))
-        assert await pools[0].users_in("channel:k") == {"bob": "Bob"}
-        assert await pools[0].is_active("bob")
-        assert not await pools[0].is_active("eve")
-        assert await pools[0].user_count() == 2
-        record = await pools[0].get("s1")
-        assert record
-        assert record["rooms"] == ["channel:k", "chat:c"]
-        await backend.flush()
+        for pool, sid, user in zip(pools, ("s0", "s1"), BOTH, strict=True):
+            pool.add(sid, user, BOTH[user], "user")
+            pool.enter(sid, "chat:c")
         for pool in pools:
-            pool.mark_all()  # as the lease loop does when it sees fewer records than it has
-        await until(lambda: _users(pools[0], "chat:c", {"ann": "Ann", "bob": "Bob"}))
-        pools[1].remove("s1")  # signs in as somebody else, on the same socket
-        pools[1].add("s1", "eve", "Eve", "user")
-        await until(lambda: _inactive(pools[0], "bob"))
-        await until(lambda: _users(pools[0], "user:eve", {"eve": "Eve"}))
-        assert await pools[0].users_in("user:bob") == {}
-        pools[1].enter("s1", "chat:c")
-        await until(lambda: _users(pools[0], "chat:c", {"ann": "Ann", "eve": "Eve"}))
-        pools[1].leave("s1", "chat:c")
-        await until(lambda: _users(pools[0], "chat:c", {"ann": "Ann"}))
-        pools[1].remove("s1")
-        await until(lambda: _inactive(pools[0], "eve"))
-        assert await pools[0].user_count() == 1
+            await until(lambda pool=pool: _users(pool, "chat:c", BOTH))
+        yield pools
         for pool in pools:
             await pool.stop()
         await supervisor.stop()
         assert await backend.keys() == set()
+
+
+@pytest.mark.parametrize("backend", KINDS, indirect=True)
+async def test_indexes_answer_who_is_where(backend: Backend) -> None:
+    """Rooms, users and counts are the same from both workers, also after Redis lost them."""
+    async with mirrored(backend) as (one, other):
+        other.enter("s1", "channel:k")
+        await until(lambda: _users(one, "channel:k", {"bob": "Bob"}))
+        assert await one.active_among(["ann", "bob", "eve"]) == {"ann", "bob"}
+        assert await one.user_count() == 2
+        record = await one.get("s1")
+        assert record
+        assert record["rooms"] == ["channel:k", "chat:c"]
+        await backend.flush()
+        for pool in (one, other):
+            pool.mark_all()  # as the lease loop does when it sees fewer records than it has
+        await until(lambda: _users(one, "chat:c", BOTH))
+        other.leave("s1", "chat:c")
+        await until(lambda: _users(one, "chat:c", {"ann": "Ann"}))
+        other.remove("s1")
+        await until(lambda: _inactive(one, "bob"))
+        assert await one.user_count() == 1
+
+
+@pytest.mark.parametrize("backend", KINDS, indirect=True)
+async def test_a_socket_that_changes_its_user_leaves_no_trace(backend: Backend) -> None:
+    """Who signs in as somebody else on the same socket is found as that one only."""
+    async with mirrored(backend) as (one, other):
+        other.remove("s1")
+        other.add("s1", "eve", "Eve", "user")
+        await until(lambda: _inactive(one, "bob"))
+        await until(lambda: _users(one, "user:eve", {"eve": "Eve"}))
+        assert await one.users_in("user:bob") == {}
+        assert await one.users_in("chat:c") == {"ann": "Ann"}
+        other.enter("s1", "chat:c")
+        await until(lambda: _users(one, "chat:c", {"ann": "Ann", "eve": "Eve"}))
 
 
 async def _users(pool: SessionPool, room: str, expected: dict[str, str]) -> bool:

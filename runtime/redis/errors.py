@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 
@@ -105,6 +106,11 @@ def translate(error: BaseException) -> RedisUnavailable | None:
     if isinstance(error, LOST):
         return RedisUnavailable(explain(error), refused=MAX_CLIENTS in str(error))
     return None
+
+
+def level_of(error: RedisUnavailable) -> int:
+    """Return the log level: an outage ends by itself, what is denied needs an operator."""
+    return logging.ERROR if isinstance(error, RedisDenied) else logging.INFO
 
 
 def _code(error: BaseException) -> str:

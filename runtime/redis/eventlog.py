@@ -19,7 +19,7 @@ from typing import Any
 
 from redis.exceptions import NoScriptError, ResponseError
 
-from runtime.redis.errors import RedisUnavailable
+from runtime.redis.errors import RedisUnavailable, level_of
 from runtime.redis.inbox import Gap, Inbox
 from runtime.redis.keys import Keys
 from runtime.redis.outbox import Batch, Outbox
@@ -170,7 +170,7 @@ class _Loop:
                     await self._connection()
                 except RedisUnavailable as error:
                     if error.reason != told:  # not once per attempt
-                        log.info("%s: %s", self.purpose, error.reason)
+                        log.log(level_of(error), "%s: %s", self.purpose, error.reason)
                     told = error.reason
                 except Exception:  # whatever it is, the worker must not stay deaf
                     log.exception("%s failed", self.purpose)

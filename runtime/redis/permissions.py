@@ -21,7 +21,7 @@ SENTINEL = {
     "sentinel|get-master-addr-by-name": 3,
     "sentinel|master": 3,
 }
-SCRIPTS = {"eval": 3}
+SCRIPTS = {"eval": 3, "evalsha": 3}
 PUBSUB = {"subscribe": 2, "publish": 3}
 STREAMS = {"xadd": 5, "xread": 4, "xrevrange": 4}
 STRINGS = {
@@ -33,6 +33,7 @@ STRINGS = {
     "strlen": 2,
     "expire": 3,
     "pexpire": 3,
+    "pttl": 2,
     "exists": 2,
     "del": 2,
 }
@@ -49,6 +50,7 @@ HASHES = {
     "hdel": 3,
     "hincrby": 4,
 }
+LISTS = {"rpush": 3, "lpush": 3, "lrange": 4, "ltrim": 4, "llen": 2}
 SETS = {"sadd": 3, "srem": 3, "smembers": 2, "scard": 2}
 ZSETS = {
     "zadd": 4,
@@ -61,8 +63,20 @@ ZSETS = {
     "zrevrangebyscore": 4,
     "zremrangebyscore": 4,
 }
-COMMANDS = {**ALWAYS, **SCRIPTS, **PUBSUB, **STREAMS, **STRINGS, **HASHES, **SETS, **ZSETS}
+COMMANDS = {
+    **ALWAYS,
+    **SCRIPTS,
+    **PUBSUB,
+    **STREAMS,
+    **STRINGS,
+    **HASHES,
+    **LISTS,
+    **SETS,
+    **ZSETS,
+}
 USED_BY_CHECK = {"config|get": 3, "multi": 1, "discard": 1}  # only `runtime check` uses these
+
+USED_BY_DIAGNOSTICS = {"scan": 2, "client|list": 2}  # only the administrators' route uses these
 
 
 def acl_rules(prefix: str, mode: str = "standalone", db: int = 0) -> list[str]:

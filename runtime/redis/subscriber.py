@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from runtime.redis.errors import RedisUnavailable
+from runtime.redis.errors import RedisUnavailable, level_of
 from runtime.redis.topology import Topology
 from runtime.redis.wire import Wire
 
@@ -81,7 +81,7 @@ class Subscriber:
                 await self._listen()
             except RedisUnavailable as error:
                 if error.reason != told:  # not once per attempt
-                    log.info("%s: %s", self.channel, error.reason)
+                    log.log(level_of(error), "%s: %s", self.channel, error.reason)
                 told = error.reason
             except Exception:  # a strange reply must not end the subscription
                 log.exception("%s: listening failed", self.channel)

@@ -97,7 +97,7 @@ async def test_refresh_and_new_providers_drop_every_workers_list() -> None:
 
         async def without_redis() -> None:
             parts.provider.models = ["o"]
-            assert await names(admin, 10, "/api/models?refresh=true") == ["o"]
+            assert await names(admin, 2, "/api/models?refresh=true") == ["o"]
             await wait_for(lambda: _list(admin, ["o"]), 10, "refreshed without Redis")
 
         await parts.restart_redis_empty(without_redis)

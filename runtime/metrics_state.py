@@ -64,6 +64,8 @@ class StateCollector(Collector):
         yield from _events(here.realtime.manager.status())
         yield from _limits(here)
         yield from _shared(here)
+        yield from _unsure(here)
+        yield from _documents(here)
         if here.redis is not None:
             yield from _commands(here.redis.client)
             yield from _listeners(here.redis, here.realtime.manager.status())
@@ -155,6 +157,24 @@ def _shared(here: Services) -> Iterator[Metric]:
     results = [((result,), float(lists[name])) for name, result in LIST_RESULTS.items()]
     about = "Calls for the model list by where it came from, and errors on the way."
     yield counter("runtime_model_list_calls", about, ("result",), results)
+
+
+def _unsure(here: Services) -> Iterator[Metric]:
+    tokens = here.tokens.status
+    unsure = [((what,), float(tokens[f"{what}_unverified"])) for what in ("accepted", "refused")]
+    about = "Tokens that were decided on by policy: the database did not answer."
+    yield counter("runtime_tokens_unverified", about, ("decision",), unsure)
+
+
+def _documents(here: Services) -> Iterator[Metric]:
+    found = here.documents.upkeep.status()
+    opened = [((), float(found["open"]))]
+    yield gauge("runtime_documents_open", "Documents in use here.", (), opened)
+    unsaved = [((), float(found["unsaved"]))]
+    about = "Of these, with edits that the database does not have yet."
+    yield gauge("runtime_documents_unsaved", about, (), unsaved)
+    failed = [((), float(found["failed_saves"]))]
+    yield counter("runtime_documents_failed_saves", "Saves that failed.", (), failed)
 
 
 def _commands(client: RedisClient) -> Iterator[Metric]:

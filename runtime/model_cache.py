@@ -13,6 +13,7 @@ import hashlib
 import logging
 import time
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -96,6 +97,7 @@ class ModelCache:
         self._registry = registry
         self._config = config
         self._redis = redis
+        self.on_lock_wait: Callable[[float], None] = lambda _: None  # seconds
         self._keys = (keys.base_models, keys.base_models_tag, keys.base_models_lock)
         self._instance = settings.instance_id
         self._secret = hashlib.sha256(settings.webui_secret_key.encode()).digest()
@@ -243,16 +245,17 @@ class ModelCache:
 
     async def _shared(self, redis: RedisClient, tag: str) -> list[Model]:
         """Return the list in Redis; where there is none, one worker asks and the others wait."""
-        until = time.monotonic() + WAIT_S
-        while True:
-            models, may_ask = await self._read_or_lock(redis, tag)
-            if models is not None:
-                self._counts["shared_hits"] += 1
-                return models
-            if may_ask or time.monotonic() > until:
-                return await self._fetch_for_all(redis, tag)
+        began = time.monotonic()
+        models, may_ask = await self._read_or_lock(redis, tag)
+        while models is None and not may_ask and time.monotonic() < began + WAIT_S:
             self._counts["waits"] += 1
             await asyncio.sleep(LOOK_EVERY_S)
+            models, may_ask = await self._read_or_lock(redis, tag)
+        self.on_lock_wait(time.monotonic() - began)
+        if models is None:
+            return await self._fetch_for_all(redis, tag)
+        self._counts["shared_hits"] += 1
+        return models
 
     async def _read_or_lock(self, redis: RedisClient, tag: str) -> tuple[list[Model] | None, bool]:
         """Return the list in Redis, or whether we may ask the providers for it."""

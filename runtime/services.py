@@ -143,6 +143,7 @@ class Services:
         self._chat_owners: OrderedDict[str, str] = OrderedDict()
         self.metrics.registry.register(StateCollector(self))
         self.database.on_write_wait = partial(self.metrics.waited, "database-writer")
+        self.model_lists.on_lock_wait = partial(self.metrics.waited, "model-list")
 
     def _make_realtime(self, client: RedisClient | None, topology: Topology | None) -> SocketServer:
         """Return the sockets' server; `topology` carries its events, `client` its pools."""

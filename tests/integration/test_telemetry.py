@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import orjson
 import pytest
 
 from harness.waiting import wait_for
@@ -24,6 +25,8 @@ OTEL = {
     "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test",
     "OTEL_BASIC_AUTH_USERNAME": "me",
     "OTEL_BASIC_AUTH_PASSWORD": "pass",
+    "GLOBAL_LOG_LEVEL": "DEBUG",
+    "LOG_FORMAT": "json",
 }
 GRPC = {**OTEL, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{COLLECTOR}:4317"}
 HTTP = {
@@ -80,8 +83,12 @@ async def test_a_trace_crosses_workers_and_holds_no_secret(
     _check_resources(received)
     _check_redis_spans(received)
     everything = b"".join(received.raw)
+    logs = b"".join(worker.log.read_bytes() for worker in parts.workers)
     for secret in (user.token, PASSWORD, user.email):
         assert secret.encode() not in everything
+        assert secret.encode() not in logs
+    lines = [orjson.loads(line) for line in logs.splitlines()]
+    assert {"timestamp", "level", "logger", "message"} <= lines[0].keys()
     assert all(h["authorization"].startswith("Basic ") for h in received.headers), (
         "each export is authenticated"
     )

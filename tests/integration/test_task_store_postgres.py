@@ -18,7 +18,8 @@ CHATS = 40
 @pytest_asyncio.fixture
 async def stores(tmp_path: Path) -> AsyncIterator[list[TaskStore]]:
     """Yield the stores of two workers that opened a new database at the same time."""
-    async with postgres(tmp_path) as url:
+    async with postgres(tmp_path) as server:
+        url = await server.new()
         databases = [Database(url), Database(url)]
         await asyncio.gather(*(database.open() for database in databases))
         yield [TaskStore(database, f"w{n}") for n, database in enumerate(databases)]

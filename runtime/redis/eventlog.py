@@ -353,7 +353,7 @@ class Reader(_Loop):
         self._run_id = run_id
 
     async def _server(self, wire: Wire) -> bytes:
-        """Return the server's run id; its address where INFO is forbidden."""
+        """Return the server's run id; its address where a service has no INFO."""
         try:
             info = bytes(await wire.call("INFO", "server"))
         except ResponseError:

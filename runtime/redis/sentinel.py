@@ -61,7 +61,7 @@ class Sentinel(Topology):
         wire = await super().dial_node(address, purpose, decode)
         try:
             role = (await wire.call("ROLE"))[0]
-        except ResponseError:  # forbidden by ACL: READONLY will tell
+        except ResponseError:  # a service without ROLE: READONLY will tell
             return wire
         except BaseException:
             wire.drop()

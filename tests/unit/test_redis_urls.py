@@ -14,8 +14,10 @@ from redis.crc import key_slot
 
 from runtime.database_engine import driver_url
 from runtime.realtime.pubsub import manager_url
+from runtime.redis.cluster import Cluster, parse_nodes
 from runtime.redis.factory import topology_from
 from runtime.redis.keys import Keys
+from runtime.redis.sentinel import Sentinel
 from runtime.redis.tls import Tls
 from runtime.redis.urls import masked_url, parse_redis_url
 from runtime.settings import UNITS, SettingsError, load_settings, parse_duration, parse_hosts
@@ -228,3 +230,22 @@ def test_database_urls_keep_their_password() -> None:
     url = driver_url("postgres://u:p%40ss@h:5432/db")
     assert url == "postgresql+psycopg://u:p%40ss@h:5432/db"
     assert driver_url("sqlite:////tmp/x.db") == "sqlite:////tmp/x.db"
+
+
+def test_the_older_name_of_the_cluster_flag() -> None:
+    """REDIS_CLUSTER_MODE means the same."""
+    topology = topology_from(load_settings({"REDIS_URL": "redis://a,b", "REDIS_CLUSTER_MODE": "1"}))
+    assert isinstance(topology, Cluster)
+
+
+def test_sentinels_win_over_the_cluster_flag() -> None:
+    """As upstream documents it."""
+    environ = {"REDIS_URL": "redis://m", "REDIS_SENTINEL_HOSTS": "s", "REDIS_CLUSTER": "true"}
+    assert isinstance(topology_from(load_settings(environ)), Sentinel)
+
+
+def test_cluster_nodes_are_dialled_by_the_name_they_announce_with_tls() -> None:
+    """Certificates of managed services hold names, not addresses."""
+    text = "id1 10.0.0.1:6379@16379,node-1.example myself,master - 0 0 1 connected 0-16383\n"
+    assert parse_nodes(text)[1] == {("10.0.0.1", 6379)}
+    assert parse_nodes(text, by_name=True)[1] == {("node-1.example", 6379)}

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 import sqlalchemy as sa
-from postgres_server import postgres
+from postgres_server import Databases, postgres
 
+from harness.waiting import wait_for
 from runtime import config_rows as rows
 from runtime.config_store import ConfigStore
-from runtime.database import Database
+from runtime.database import Database, DatabaseUnavailable
 from runtime.redis.keys import Keys
 from runtime.settings import load_settings
+from runtime.supervision import Supervisor
 
 WORKERS = 5
 
 
 @pytest_asyncio.fixture
-async def stores(tmp_path: Path) -> AsyncIterator[list[ConfigStore]]:
+async def server(tmp_path: Path) -> AsyncIterator[Databases]:
+    """Yield a server."""
+    async with postgres(tmp_path) as found:
+        yield found
+
+
+@pytest_asyncio.fixture
+async def stores(server: Databases) -> AsyncIterator[list[ConfigStore]]:
     """Yield the stores of workers that all started at once on an empty database."""
-    async with postgres(tmp_path) as url:
-        databases = [Database(url) for _ in range(WORKERS)]
+    url = await server.new()
+    databases = [Database(url) for _ in range(WORKERS)]
+    try:
         await asyncio.gather(*(database.open() for database in databases))
         found = [
             ConfigStore(database, None, Keys("P"), load_settings({"INSTANCE_ID": f"w{n}"}))
@@ -31,6 +43,7 @@ async def stores(tmp_path: Path) -> AsyncIterator[list[ConfigStore]]:
         ]
         await asyncio.gather(*(store.open() for store in found))
         yield found
+    finally:
         for database in databases:
             await database.close()
 
@@ -79,3 +92,29 @@ async def test_passing_values_end_with_the_last_lease(stores: list[ConfigStore])
     third = ConfigStore(database, None, Keys("P"), off.model_copy(update={"instance_id": "z"}))
     await third.open()
     assert third["ui.default_models"] is None
+
+
+async def test_without_the_database_values_stay_and_changes_are_refused(
+    stores: list[ConfigStore], server: Databases
+) -> None:
+    """Reads go on from memory; a change is refused, not lost; afterwards all goes on by itself."""
+    one, two = stores[:2]
+    supervisor = Supervisor()
+    loop = supervisor.run("configuration", two.keep)
+    await one.set({"ui.default_models": "before"})
+    await wait_for(lambda: two["ui.default_models"] == "before", 20, "known")
+    await server.kill()
+    with pytest.raises(DatabaseUnavailable):
+        await one.set({"ui.default_models": "refused"})
+    assert (one["ui.default_models"], two["ui.default_models"]) == ("before", "before")
+    await server.start()
+
+    async def changed() -> bool:
+        with contextlib.suppress(DatabaseUnavailable):
+            await one.set({"ui.default_models": "after"})
+        return bool(one["ui.default_models"] == "after")
+
+    await wait_for(changed, 20, "changed")
+    await wait_for(lambda: two["ui.default_models"] == "after", 20, "known")
+    assert loop.restarts == 0
+    await supervisor.stop()

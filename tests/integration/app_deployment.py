@@ -16,9 +16,11 @@ import aiohttp
 import socketio
 from aiohttp import web
 
+from harness.deploy.lease import Lease
 from harness.waiting import wait_for
 
-SUBNET = f"127.92.{os.getpid() % 250 + 1}"
+LEASE = Lease.acquire()  # held as long as the tests run
+SUBNET = LEASE.subnet
 REDIS = f"{SUBNET}.10"
 PORT = 8080
 SECRET = "0123456789abcdef0123456789abcdef"

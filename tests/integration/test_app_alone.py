@@ -88,9 +88,9 @@ def _instance(url: str) -> str:
 
 
 def check(**environ: str) -> subprocess.CompletedProcess[str]:
-    """Run `runtime check`."""
+    """Run `runtime check --offline`."""
     return subprocess.run(
-        [sys.executable, "-m", "runtime", "check"],
+        [sys.executable, "-m", "runtime", "check", "--offline"],
         env={"PATH": os.environ["PATH"], **environ},
         capture_output=True,
         text=True,
@@ -99,10 +99,10 @@ def check(**environ: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_check_masks_secrets_and_names_what_is_wrong() -> None:
-    """The configuration is printed without its secrets; a mistake is named, with exit 2."""
+    """The configuration is printed without its secrets; a mistake is named, with exit 3."""
     good = check(WEBUI_SECRET_KEY=SECRET, REDIS_URL="redis://u:hidden@127.0.0.1:6379/0")
     assert (good.returncode, "hidden" in good.stdout, SECRET in good.stdout) == (0, False, False)
     bad = check(WEBUI_SECRET_KEY=SECRET, REDIS_SOCKET_TIMEOUT="5000")
-    assert bad.returncode == 2
+    assert bad.returncode == 3
     assert "REDIS_SOCKET_TIMEOUT" in bad.stderr
     assert "Traceback" not in bad.stderr

@@ -21,7 +21,7 @@ EDITS = st.lists(
 
 def written(edits: list[tuple[int, bool, int, str]]) -> list[bytes]:
     """Return the updates of three editors who hear of each other now and then."""
-    docs: list[Doc] = [Doc() for _ in range(3)]
+    docs: list[Doc] = [Doc(client_id=number) for number in (1, 2, 3)]  # the same at every draw
     updates: list[bytes] = []
     keep = [doc.observe(lambda event: updates.append(event.update)) for doc in docs]
     for who, listens, place, typed in edits:

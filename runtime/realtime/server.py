@@ -234,6 +234,7 @@ class SocketServer:
     # --- events ----------------------------------------------------------------------------
 
     async def _on_connect(self, sid: str, _environ: dict[str, Any], auth: Any = None) -> None:
+        self.transports.quicken(self.manager.eio_sid_from_sid(sid, "/"))
         if token := _token(auth):
             await self._admit(sid, token)
 

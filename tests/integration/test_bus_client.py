@@ -73,6 +73,18 @@ async def test_dead_connection_is_not_noticed_by_idempotent_calls(
     assert await client.run(lambda r: r.get("k"), idempotent=True) == "v"
 
 
+async def test_server_may_close_idle_connections(client: RedisClient, server: Server) -> None:
+    """`timeout` of redis.conf ends connections, not calls: the next one opens another."""
+    await server.call("CONFIG", "SET", "timeout", "1")
+    assert await client.run(lambda r: r.incr("n")) == 1
+    await until(lambda: _no_commands(server))
+    assert await client.run(lambda r: r.incr("n"), idempotent=False) == 2
+
+
+async def _no_commands(server: Server) -> bool:
+    return ":commands" not in str(await server.call("CLIENT", "LIST"))
+
+
 async def test_failure_is_fast_and_recovery_noticed(client: RedisClient, server: Server) -> None:
     """After the first failure calls fail at once, until the background probe succeeds."""
     await client.run(lambda r: r.ping())

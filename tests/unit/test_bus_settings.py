@@ -65,6 +65,12 @@ def test_websocket_variables_inherit() -> None:
     assert other.websocket().redis_url == "redis://other:6379/0"
 
 
+def test_prefix_is_never_empty() -> None:
+    """Without a prefix, or with an empty one, keys begin with `open-webui`."""
+    for environ in ({}, {"REDIS_KEY_PREFIX": ""}, {"REDIS_KEY_PREFIX": "  "}):
+        assert load_settings(environ).redis_key_prefix == "open-webui"
+
+
 def test_durations_are_strict() -> None:
     """Only the documented grammar is a duration."""
     assert (parse_duration("4w"), parse_duration("24h")) == (2419200, 86400)

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from redis.asyncio import Redis
-from test_telemetry import COLLECTOR, GRPC
 
 from harness.waiting import wait_for
 from tests.integration.app_deployment import PASSWORD, REDIS, SECRET, Deployment, User, deployment
+from tests.integration.test_telemetry_workers import COLLECTOR, GRPC
 from tests.otlp import Received, grpc_receiver
 
 NEW = "wrong battery staple"

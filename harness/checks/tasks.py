@@ -318,6 +318,7 @@ class NoUnexplainedEnd(_Streams):
         super().__init__()
         self._stopped: dict[str, float] = {}
         self._unanswered: set[str] = set()  # its chat was never acknowledged
+        self._worker: dict[str, int] = {}  # the worker that was asked, and so runs it
 
     def feed(self, record: Record) -> None:
         """Fold one record."""
@@ -327,18 +328,23 @@ class NoUnexplainedEnd(_Streams):
         elif kind == "invoke":
             if record["op"] == "stop":
                 self._stopped.setdefault(record["stream"], record["t"])
+            else:
+                self._worker[record["stream"]] = record["worker"]
         elif record["op"] == "chat_start":
             self._unanswered.add(record["invoke"]["stream"])
 
     def judge(self, facts: Facts) -> Finding:
         """Return the finding."""
-        bad, ended = Worst(), 0
+        bad, ended, died = Worst(), 0, 0
         for name, stream in self._streams.items():
             if stream.closed is None or stream.closed >= end_of(facts):
                 continue
             ended += 1
             stopped = self._stopped.get(name, float("inf")) <= stream.closed
             if stream.cause == "finished" or stopped or name in self._unanswered:
+                continue
+            if facts.killed(self._worker.get(name, -1), stream.closed):
+                died += 1
                 continue
             text = f"stream {name} was closed after {stream.closed - stream.opened:.2f} s, unasked"
             bad.add(stream.closed, text, stream.closed, name)
@@ -348,6 +354,6 @@ class NoUnexplainedEnd(_Streams):
             facts.bounds["tasks_unexplained"],
             "streams were closed early without a stop",
             "" if ended else "no stream ended",
-            quantities={"ended": ended, "unexplained": bad.count},
+            quantities={"ended": ended, "unexplained": bad.count, "died_with_worker": died},
             bound=f"≤ {facts.bounds['tasks_unexplained']:g}",
         )

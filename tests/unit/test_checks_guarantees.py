@@ -336,13 +336,41 @@ def test_a_write_after_the_data_loss_must_stay(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("worker", "verdict"), [(1, Verdict.PASS), (0, Verdict.FAIL)])
 def test_only_a_killed_worker_owes_no_answer(worker: int, verdict: Verdict, tmp_path: Path) -> None:
     """While a fault holds worker 1 dead its /health may be silent, that of the others may not."""
-    h = _one_cut()
-    for record in h.records:
-        if record["k"] == "fault":
-            record["kind"] = "worker-kill"
+    h = _one_killed()
     fields = {"worker": worker, "path": "/health", "status": 0, "ms": 1.0, "sent": KILL + 1}
     h.add("sample", KILL + 1, probe="health", **fields)
     assert h.finding("health-answers", tmp_path).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("worker", "t", "verdict"),
+    [(1, KILL + 0.01, "pass"), (0, KILL + 0.01, "fail"), (1, KILL - 1, "fail")],
+)
+def test_only_a_dying_worker_may_end_its_streams(
+    worker: int, t: float, verdict: str, tmp_path: Path
+) -> None:
+    """Streams of the killed worker die with it; those of others, or ended before, do not."""
+    h = stream(_one_killed(), "cut", 5, t, cause="client_closed")
+    asked = next(r for r in h.records if r["k"] == "invoke" and r.get("stream") == "cut")
+    asked["worker"] = worker
+    finding = h.finding("no-unexplained-end", tmp_path)
+    assert finding.verdict == verdict
+    assert finding.quantities["died_with_worker"] == (verdict == "pass")
+
+
+@pytest.mark.parametrize(
+    ("origin", "before", "verdict"), [(1, 0.4, "pass"), (0, 0.4, "fail"), (1, 1.4, "fail")]
+)
+def test_only_the_newest_events_die_with_their_worker(
+    origin: int, before: float, verdict: str, tmp_path: Path
+) -> None:
+    """What a killed worker acknowledged just before may be lost; nothing older, no other."""
+    h = _one_killed()
+    n = int((KILL - before) * 2)
+    h.without(k="canary", n=n, origin=origin, at=0)
+    finding = h.finding("canaries-delivered", tmp_path)
+    assert finding.verdict == verdict
+    assert finding.quantities["died_with_worker"] == (verdict == "pass")
 
 
 def test_every_guarantee_is_covered_here() -> None:
@@ -359,6 +387,15 @@ def _one_cut() -> History:
     for record in h.records:
         if record["k"] == "fault":
             record["workers"] = [1]
+    return h
+
+
+def _one_killed() -> History:
+    """Return a healthy history in which worker 1 is killed and comes back."""
+    h = _one_cut()
+    for record in h.records:
+        if record["k"] == "fault":
+            record["kind"] = "worker-kill"
     return h
 
 

@@ -9,6 +9,7 @@ import pytest
 from runtime.settings import SettingsError, load_settings
 from runtime.telemetry.exporters import headers_of
 from runtime.telemetry.options import Signal
+from runtime.telemetry.setup import resource_of
 
 SIGNALS: tuple[Signal, ...] = ("traces", "metrics", "logs")
 
@@ -54,6 +55,13 @@ def test_everything_is_off_unless_enabled() -> None:
 def test_endpoints(environ: dict[str, str], signal: Signal, endpoint: str) -> None:
     """The default port follows the transport; by HTTP each signal has its path."""
     assert _settings(**environ).otlp_endpoint(signal) == endpoint
+
+
+def test_service_has_a_name() -> None:
+    """OTEL_SERVICE_NAME, or `open-webui`, is the resource's `service.name`."""
+    assert resource_of(_settings(), "w0").attributes["service.name"] == "open-webui"
+    named = resource_of(_settings(OTEL_SERVICE_NAME="chat"), "w0")
+    assert named.attributes["service.name"] == "chat"
 
 
 @pytest.mark.parametrize(

@@ -107,11 +107,6 @@ class Keys:
         """Instant before which every token of a user is void."""
         return f"{self.prefix}:auth:user:{user}:revoked_at"
 
-    @property
-    def auth_notices(self) -> str:
-        """Channel of revocations."""
-        return f"{self.prefix}:auth:notices"
-
     def rate_limit(self, key: str, bucket: int) -> str:
         """Hash worker → attempts of one bucket; the tag keeps a key's buckets in one slot."""
         return f"{self.prefix}:ratelimit:{{{key}}}:{bucket}"

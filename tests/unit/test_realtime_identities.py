@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from harness.waiting import wait_for
 from runtime.realtime import identities as module
 from runtime.realtime.identities import CannotVerify, Identities, SocketIdentity
+from runtime.supervision import Supervisor
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Desk:
         self.answer: Any = Someone()
         self.asked = 0
         self.closed: list[str] = []
+        self.fail_to_close: set[str] = set()
         self.identities = Identities(self._authenticate, self._close)
 
     async def _authenticate(self, _: str) -> SocketIdentity | None:
@@ -51,6 +54,8 @@ class Desk:
         return found
 
     async def _close(self, sid: str) -> None:
+        if sid in self.fail_to_close:
+            raise RuntimeError("planted")
         self.closed.append(sid)
         self.identities.remove(sid)
 
@@ -110,3 +115,22 @@ async def test_the_sweep_finds_what_was_never_told(
     for sid in ("s", "other", "gone"):
         await desk.identities.recheck(sid)
     assert desk.closed == ["s", "other"]
+
+
+async def test_the_sweep_goes_on_after_a_failure(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception that escapes ends one round; the next finds the other sockets (W-25)."""
+    monkeypatch.setattr(module, "FRESH_S", -1.0)
+    monkeypatch.setattr(module, "REVERIFY_S", 0.01)
+    monkeypatch.setattr(module, "AT_ONCE", 1)
+    desk.identities.add("other", "token", Someone())
+    desk.fail_to_close.add("s")
+    desk.answer = None  # every token is void
+    supervisor = Supervisor()
+    loop = supervisor.run("sockets", desk.identities.reverify_forever)
+    await wait_for(lambda: loop.restarts > 0, 5, "the sweep failed")
+    assert desk.closed == []
+    desk.fail_to_close.clear()
+    await wait_for(lambda: sorted(desk.closed) == ["other", "s"], 5, "both are found")
+    await supervisor.stop()

@@ -14,6 +14,7 @@ from runtime.redis.client import RedisClient
 from runtime.redis.cluster import Cluster
 from runtime.redis.eventlog import EventLog
 from runtime.redis.factory import topology_from
+from runtime.settings import load_settings
 
 
 @pytest.fixture
@@ -65,3 +66,24 @@ async def test_pipelines_cross_slots_and_events_survive_a_failover(cluster: Clus
     await client.close()
     for topology in topologies:
         await topology.close()
+
+
+async def test_one_address_is_enough(cluster: ClusterSet) -> None:
+    """From one address, as a managed service gives it; also when that node is gone for good."""
+    endpoint = cluster.events_primary
+    settings = load_settings({"REDIS_URL": endpoint.url, "REDIS_CLUSTER": "true"})
+    topology = topology_from(settings)
+    assert isinstance(topology, Cluster)
+    client = RedisClient(topology, settings)
+    words = [("SET", f"k{n}", n) for n in range(30)]
+    assert await client.pipeline(words) == [True] * 30
+    assert len({topology.current(key) for _, key, _ in words}) == 3
+    endpoint.kill()  # its replica takes over, which only the other nodes can tell
+
+    async def written() -> bool:
+        return await client.pipeline(words) == [True] * 30
+
+    await until(written)
+    assert (HOST, cluster.nodes[3].port) in topology.primaries()
+    await client.close()
+    await topology.close()

@@ -21,6 +21,14 @@ REPORTS = click.option(
 )
 
 
+HOST = click.option(
+    "--host", type=click.Choice(("processes", "containers")), help="Where Redis runs (host)."
+)
+IMAGE = click.option(
+    "--image", "images", multiple=True, metavar="PART=IMAGE", help="As in redis=valkey/valkey:8."
+)
+
+
 class _Commands(click.Group):
     """Lists commands in the order of use, and the exit codes below them."""
 
@@ -45,6 +53,8 @@ def cli() -> None:
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the plan; else a fresh one.")
 @click.option("--workers", type=click.IntRange(1, 32), help="Number of workers.")
 @click.option("--users", type=click.IntRange(min=1), help="Number of users (load.users).")
+@HOST
+@IMAGE
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Change any key.")
 @click.option("--target-command", metavar="CMD", help="Starts a worker instead of the runtime.")
 @click.option("--keep-data", is_flag=True, help="Keep Redis and database files.")
@@ -67,6 +77,8 @@ def run(scenarios: tuple[str, ...], plan_only: bool, quiet: bool, **choices: Any
 @click.option("--budget", metavar="DURATION", help="Begin none that would end later, as in 10m.")
 @click.option("--shard", default="1/1", metavar="I/N", help="Part I of N of the scenarios.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of every plan; else a fresh one.")
+@HOST
+@IMAGE
 @click.option("--target-command", metavar="CMD", help="Starts a worker instead of the runtime.")
 @REPORTS
 def ci(tags: str, budget: str | None, shard: str, **choices: Any) -> int:
@@ -113,6 +125,8 @@ def replay(run: str, same_nodes: bool, quiet: bool, reports: Path) -> int:
 @cli.command()
 @click.argument("scenarios", nargs=-1, metavar="[SCENARIO…]")
 @click.option("--times", type=click.IntRange(min=1), default=10, show_default=True)
+@HOST
+@IMAGE
 @click.option("--keep-data", is_flag=True, help="Keep Redis and database files.")
 @REPORTS
 def repeat(scenarios: tuple[str, ...], times: int, **choices: Any) -> int:
@@ -154,6 +168,19 @@ def check(run: str, timeout: float, reports: Path) -> int:
     from harness import commands
 
     return commands.check(run, reports, timeout)
+
+
+@cli.group(cls=_Commands)
+def images() -> None:
+    """Container images for `--host containers`."""
+
+
+@images.command()
+def build() -> int:
+    """Make the default image from this machine's redis-server, without a registry."""
+    from harness import commands
+
+    return commands.build_images()
 
 
 @cli.command()

@@ -31,10 +31,28 @@ if TYPE_CHECKING:
     from harness.progress import Progress
 
 
-def options(seed: int | None = None, pairs: tuple[str, ...] = (), **choices: Any) -> RunOptions:
+def options(
+    seed: int | None = None,
+    pairs: tuple[str, ...] = (),
+    host: str | None = None,
+    images: tuple[str, ...] = (),
+    **choices: Any,
+) -> RunOptions:
     """Return the command line's choices; a missing seed is drawn."""
     seed = fresh_seed() if seed is None else seed
-    return RunOptions(seed=seed, overrides=parse_overrides(pairs), **choices)
+    overrides = {**_where(host, images), **parse_overrides(pairs)}
+    return RunOptions(seed=seed, overrides=overrides, **choices)
+
+
+def _where(host: str | None, images: tuple[str, ...]) -> dict[str, Any]:
+    """Return `--host` and `--image` as changes of the scenario; raise UserError."""
+    changes: dict[str, Any] = {} if host is None else {"host": host}
+    for pair in images:
+        part, equals, image = pair.partition("=")
+        if not equals or part != "redis":
+            raise UserError(f"--image {pair}: expected redis=IMAGE, such as --image redis=redis:7")
+        changes["images.redis"] = image
+    return changes
 
 
 def print_plans(names: tuple[str, ...], chosen: RunOptions) -> int:
@@ -262,6 +280,14 @@ def doctor() -> int:
     from harness.deploy.doctor import doctor as examine
 
     return int(examine())
+
+
+def build_images() -> int:
+    """Build the images of the container host and name them."""
+    from harness.deploy.images import build
+
+    click.echo(build())
+    return ExitCode.AS_EXPECTED
 
 
 def clean() -> int:

@@ -11,7 +11,6 @@ import orjson
 from harness.clock import RunClock
 from harness.deploy.folder import RunFolder
 from harness.deploy.model import Deployment
-from harness.deploy.redis import server_version
 from harness.options import RunOptions
 from harness.plan import Plan
 from harness.scenario import Scenario
@@ -37,12 +36,15 @@ class Manifest:
             "target_command": options.target_command,
             "command": options.command_line(scenario.name),
             "capabilities": sorted(target.capabilities),
+            "host": scenario.host,
             "versions": _versions(),
             "phases": self.phases,
         }
 
     def describe(self, deployment: Deployment) -> None:
         """Add the addresses of what was deployed."""
+        if deployment.host is not None:
+            self._facts["versions"]["redis-server"] = deployment.host.version
         self._facts |= {
             "links": bool(deployment.links),
             "nodes": {n.name: f"{n.host}:{n.port}" for n in deployment.nodes},
@@ -57,5 +59,4 @@ class Manifest:
 
 
 def _versions() -> dict[str, str]:
-    found = {name: version(name) for name in PACKAGES}
-    return {"python": platform.python_version(), "redis-server": server_version(), **found}
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}

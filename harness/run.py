@@ -11,8 +11,9 @@ from pathlib import Path
 
 from harness.clock import RunClock
 from harness.deploy.folder import RunFolder
+from harness.deploy.host import ProcessHost
 from harness.deploy.lease import Lease
-from harness.deploy.model import Deployment
+from harness.deploy.model import Deployment, Host
 from harness.deploy.provider import start_provider
 from harness.deploy.redis import start_redis
 from harness.deploy.spawner import Guardian
@@ -113,6 +114,7 @@ class Conductor:
         self.writer = HistoryWriter(run.history, "harness", self.clock)
         self.target = get_target("runtime", command=options.target_command)
         self.links: Links | None = None
+        self.host: Host | None = None
         self.manifest = Manifest(run, scenario, plan, options, self.target)
 
     async def perform(self) -> None:
@@ -159,18 +161,28 @@ class Conductor:
             self._phase("teardown")
             if self.links is not None:
                 await self.links.close()
+            if self.host is not None:
+                await self.host.close()
             await guardian.stop()
 
     async def _deploy(self, guardian: Guardian) -> Deployment:
         """Start everything the workers need at once, then the workers."""
         deployment = Deployment(self.scenario.topology, self.target, self.subnet)
+        self.host = host = self._host(guardian)
         await asyncio.gather(
-            start_redis(guardian, deployment, self.scenario.redis, self.run),
+            start_redis(host, deployment, self.scenario.redis, self.run),
             start_provider(guardian, deployment, self.run, self.clock),
         )
         await self._link(guardian, deployment)
         await start_workers(guardian, deployment, self.run, self.clock, self.scenario.workers)
         return deployment
+
+    def _host(self, guardian: Guardian) -> Host:
+        if self.scenario.host == "processes":
+            return ProcessHost(guardian)
+        from harness.deploy.containers import ContainerHost
+
+        return ContainerHost(guardian, self.run, self.scenario.images.redis)
 
     async def _link(self, guardian: Guardian, deployment: Deployment) -> None:
         if find_toxiproxy() is None:

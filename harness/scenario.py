@@ -26,6 +26,12 @@ class Redis(Model):
     config: dict[str, str] = Field({})
 
 
+class Images(Model):
+    """Container images of the host `containers`."""
+
+    redis: str = Field("redis-failover-harness/redis", pattern=r"^[a-z0-9][\w./:@-]*$")
+
+
 class Chats(Model):
     """The streams that the provider sends: how long and how fast."""
 
@@ -60,6 +66,8 @@ class Scenario(Model):
     story: str = Field(min_length=20, description="what a user would see if it failed")
     topology: TopologyName
     workers: int = Field(3, ge=1, le=32)
+    host: Literal["processes", "containers"] = "processes"
+    images: Images = Images()
     redis: Redis = Redis()
     load: Load = Load()
     warmup_s: float = Field(2, ge=0)
@@ -141,6 +149,7 @@ def _unknown_key(key: str, full: tuple[Any, ...]) -> str:
 
 def _keys_at(full: tuple[Any, ...]) -> list[str]:
     parts: dict[str, type[Model]] = {
+        "images": Images,
         "redis": Redis,
         "load": Load,
         "chats": Chats,

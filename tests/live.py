@@ -15,6 +15,7 @@ from redis.crc import key_slot
 from harness.clock import RunClock, monotonic
 from harness.deploy.direct import direct, role_of
 from harness.deploy.folder import RunFolder
+from harness.deploy.host import ProcessHost
 from harness.deploy.lease import Lease
 from harness.deploy.model import Deployment, Node
 from harness.deploy.provider import start_provider
@@ -66,7 +67,7 @@ class Live:
             await wait_for(lambda: command(node, "PING"), UP_WITHIN_S, f"{node.name} answers")
             return monotonic()
 
-        started = restart_node(self.guardian, self.deployment, node, self.redis, empty)
+        started = restart_node(self.deployment, node, self.redis, empty)
         _, up = await asyncio.gather(started, answered())
         return up
 
@@ -137,7 +138,7 @@ async def live(
     try:
         deployment = Deployment(topology, target or get_target("runtime"), lease.subnet)
         parts = Live(guardian, deployment, run, redis or Redis())
-        await start_redis(guardian, deployment, parts.redis, run)
+        await start_redis(ProcessHost(guardian), deployment, parts.redis, run)
         if workers:
             clock = RunClock()
             await start_provider(guardian, deployment, run, clock)

@@ -14,8 +14,8 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from harness.deploy.host import server_version
 from harness.deploy.lease import cache_folder
-from harness.deploy.redis import server_version
 from harness.errors import MissingPart
 from harness.network.dialhook.sitecustomize import check as hook_problem
 from harness.network.toxiproxy import find_toxiproxy

@@ -6,11 +6,13 @@ over a socket pair, one JSON object a line:
     {"id": 1, "do": "spawn", "name", "argv", "env", "cwd", "log", "last"} → {"id": 1, "pid"}
                                                      or {"id": 1, "errno", "error", "file"}
     {"do": "signal", "pid", "number"}                → nothing; only a living child is signalled
+    {"do": "containers", "socket", "owner"}          → nothing; their engine, and their label
     {"do": "stop", "grace"}                          → {"stopped": number, "killed": [pid, …]}
     a child that ended                               → {"exit": pid, "status"}
 
 At end of file the harness is gone, however that came about: everything is ended, the run's data
-folder removed, and the lease freed by the guardian's own end.
+folder removed, and the lease freed by the guardian's own end. Containers are removed by their label
+after the processes, at every kind of end.
 
 Why a process: its children's parent-death signal must not hang on a thread, orphans must find a
 parent that still knows the run (subreaper), and Ctrl-C must not reach it. Why not markers in the
@@ -37,6 +39,7 @@ from typing import Any
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 ORPHAN_GRACE_S = 1.5  # between SIGTERM and SIGKILL when the harness is gone
+SWEEP_S = 20.0
 STUCK_S = 20.0  # after so long a process is stuck in the kernel, and only its name can be told
 PERIOD_S = 0.01
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -94,6 +97,7 @@ class Guardian:
         self._registry = registry
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._last: set[int] = set()  # ended after all others, by SIGKILL
+        self._engine: list[str] = []  # arguments of the sweeper, once there are containers
         self._buffer = b""
         self._done = False
 
@@ -131,8 +135,11 @@ class Guardian:
             self._send({"id": request["id"], **self._spawn(request)})
         elif request["do"] == "signal":
             self._signal(request["pid"], request["number"])
+        elif request["do"] == "containers":
+            self._engine = [request["socket"], request["owner"]]
         else:
             ended, killed = self._end_all(request["grace"])
+            self._sweep()
             self._send({"stopped": ended, "killed": killed})
             self._done = True
 
@@ -201,8 +208,17 @@ class Guardian:
         self._reap()
         return signalled
 
+    def _sweep(self) -> None:
+        """Remove the run's containers, in a process of its own: the engine may hang."""
+        if not self._engine:
+            return
+        argv = [sys.executable, "-I", "-S", str(Path(__file__).with_name("sweeper.py"))]
+        with contextlib.suppress(subprocess.TimeoutExpired):  # told in the log; clean finds them
+            subprocess.run([*argv, *self._engine], timeout=SWEEP_S, check=False)
+
     def _orphaned(self) -> None:
         ended, killed = self._end_all(ORPHAN_GRACE_S)
+        self._sweep()
         shutil.rmtree(self._data, ignore_errors=True)
         left = list(descendants(os.getpid()))
         print(

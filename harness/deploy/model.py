@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -10,7 +11,7 @@ from harness.targets.base import RedisAccess, Target
 
 
 class Process(Protocol):
-    """A process of the run, started by the guardian (never a child of the harness itself)."""
+    """A process of the run, of the guardian's or of a container (never the harness's own child)."""
 
     name: str
     pid: int
@@ -26,10 +27,17 @@ class Process(Protocol):
     async def wait(self, deadline: float) -> int:
         """Return the exit status; raise WaitTimeout after `deadline` seconds."""
 
+    async def state(self) -> str:
+        """Return the kernel's letter of its state, T for a stopped one; nothing when unknown."""
+
 
 @dataclass
 class Node:
-    """A Redis server or a sentinel. `process` changes when a fault restarts it."""
+    """A Redis server or a sentinel. `process` changes when a fault restarts it.
+
+    `bind` is where it listens, its announced address unless given; `logfile` is Redis's own
+    setting, empty for standard output.
+    """
 
     name: str  # redis-0, sentinel-2, …
     kind: str  # redis or sentinel
@@ -37,11 +45,35 @@ class Node:
     port: int
     directory: Path
     process: Process | None = None
+    bind: str = ""
+    logfile: str = ""
 
     @property
     def address(self) -> tuple[str, int]:
         """Return (host, port): the announced address, never a link's."""
         return self.host, self.port
+
+
+class Host(Protocol):
+    """Where Redis servers run: processes of this machine, or containers."""
+
+    name: str  # as in the scenario file
+
+    @property
+    def version(self) -> str:
+        """Return the servers' version, like 7.0.15; known once prepared."""
+
+    def node(self, subnet: str, kind: str, number: int, directory: Path) -> Node:
+        """Return the node or sentinel with its address and files; nothing is started."""
+
+    async def prepare(self, nodes: Sequence[Node]) -> None:
+        """Make ready to launch these nodes; raise MissingPart without what that needs."""
+
+    async def launch(self, node: Node) -> Process:
+        """Start the server of a node from the files in its directory, also for another time."""
+
+    async def close(self) -> None:
+        """Start nothing more; what was started is ended by the guardian."""
 
 
 @dataclass
@@ -85,6 +117,7 @@ class Deployment:
     provider_url: str = ""
     toxiproxy_url: str = ""
     service: str = "mymaster"
+    host: Host | None = None  # of the Redis servers, once they are started
 
     @property
     def access(self) -> RedisAccess:

@@ -1,4 +1,4 @@
-"""Redis standalone, Sentinel and Cluster as plain `redis-server` processes, strictly healthy.
+"""Redis standalone, Sentinel and Cluster on a host, strictly healthy.
 
 Sentinels and cluster nodes start with prepared state (identities, peers, slots), which saves the
 seconds of mutual discovery; the health checks read flags, because counts are right before any
@@ -8,20 +8,16 @@ connection is.
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import shutil
-import subprocess
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.deploy import redis_files as files
 from harness.deploy.direct import direct
 from harness.deploy.folder import RunFolder
-from harness.deploy.model import Deployment, Node
+from harness.deploy.model import Deployment, Host, Node
 from harness.deploy.service import log_tail
-from harness.deploy.spawner import find_program
 from harness.errors import UserError
 from harness.scenario import Redis
 from harness.waiting import WaitTimeout, wait_for
@@ -29,15 +25,8 @@ from harness.waiting import WaitTimeout, wait_for
 if TYPE_CHECKING:
     from redis.asyncio import Redis as Client
 
-    from harness.deploy.spawner import Guardian
-
 T = TypeVar("T")
 
-PROGRAM = "redis-server"
-PORT = 6379
-SENTINEL_PORT = 26379
-FIRST_NODE = 10  # redis-0 is 127.x.y.10
-FIRST_SENTINEL = 30
 NODES = {"standalone": 1, "sentinel": 3, "cluster": 6}
 SENTINELS = {"standalone": 0, "sentinel": 3, "cluster": 0}
 PRIMARIES = 3  # of the cluster; node i + 3 replicates node i
@@ -46,98 +35,76 @@ ROLE_S = 20.0  # Sentinel takes up to 10 s to move a node that came back
 ASK_S = 1.0
 
 
-async def start_redis(
-    guardian: Guardian, deployment: Deployment, redis: Redis, run: RunFolder
-) -> None:
+async def start_redis(host: Host, deployment: Deployment, redis: Redis, run: RunFolder) -> None:
     """Start the topology of `deployment`, fill its nodes and sentinels, return when healthy.
 
-    Raises MissingPart without redis-server, UserError with the end of its log for a server that
-    dies or does not become healthy.
+    Raises MissingPart without what the host needs, UserError with the end of its log for a server
+    that dies or does not become healthy.
     """
-    find_program(PROGRAM, os.environ)
+    deployment.host = host
     topology = deployment.topology
-    deployment.nodes = [
-        _node(deployment, run, "redis", i, FIRST_NODE, PORT) for i in range(NODES[topology])
-    ]
+    deployment.nodes = [_node(deployment, run, "redis", i) for i in range(NODES[topology])]
     deployment.sentinels = [
-        _node(deployment, run, "sentinel", i, FIRST_SENTINEL, SENTINEL_PORT)
-        for i in range(SENTINELS[topology])
+        _node(deployment, run, "sentinel", i) for i in range(SENTINELS[topology])
     ]
+    await host.prepare([*deployment.nodes, *deployment.sentinels])
     start = {"standalone": _standalone, "sentinel": _sentinel, "cluster": _cluster}[topology]
-    await start(guardian, deployment, redis)
+    await start(deployment, redis)
 
 
-@lru_cache(maxsize=1)
-def server_version() -> str:
-    """Return redis-server's version, like 7.0.15; raise MissingPart without redis-server."""
-    path = find_program(PROGRAM, os.environ)
-    done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
-    found = re.search(r"v=(\S+)", done.stdout)
-    return found[1] if found else "unknown"
-
-
-def _node(
-    deployment: Deployment, run: RunFolder, kind: str, number: int, first: int, port: int
-) -> Node:
+def _node(deployment: Deployment, run: RunFolder, kind: str, number: int) -> Node:
     directory = (run.data / f"{kind}-{number}").resolve()
     directory.mkdir(parents=True, exist_ok=True)
-    host = f"{deployment.subnet}.{first + number}"
-    return Node(f"{kind}-{number}", kind, host, port, directory)
+    return _host(deployment).node(deployment.subnet, kind, number, directory)
 
 
-async def _standalone(guardian: Guardian, deployment: Deployment, redis: Redis) -> None:
-    await _start_node(guardian, deployment, deployment.nodes[0], redis, None)
+def _host(deployment: Deployment) -> Host:
+    assert deployment.host is not None, "start_redis comes first"
+    return deployment.host
 
 
-async def _sentinel(guardian: Guardian, deployment: Deployment, redis: Redis) -> None:
+async def _standalone(deployment: Deployment, redis: Redis) -> None:
+    await _start_node(deployment, deployment.nodes[0], redis, None)
+
+
+async def _sentinel(deployment: Deployment, redis: Redis) -> None:
     """Start primary, replicas, sentinels in this order.
 
     A sentinel that sees the primary before its replicas learns of them only 10 s later, and a
     replica that finds no primary tries again only after a second.
     """
     primary, *replicas = deployment.nodes
-    await _start_node(guardian, deployment, primary, redis, None)
+    await _start_node(deployment, primary, redis, None)
     await asyncio.gather(
-        *(_start_node(guardian, deployment, node, redis, primary.address) for node in replicas)
+        *(_start_node(deployment, node, redis, primary.address) for node in replicas)
     )
     await asyncio.gather(*(_become(deployment, node, _is_linked) for node in replicas))
     for node in deployment.sentinels:
         files.write_sentinel(node, deployment, redis)
-    await asyncio.gather(*(_launch(guardian, node) for node in deployment.sentinels))
+    await asyncio.gather(*(_launch(deployment, node) for node in deployment.sentinels))
     await asyncio.gather(
         *(_become(deployment, node, _sees_everybody) for node in deployment.sentinels)
     )
 
 
-async def _cluster(guardian: Guardian, deployment: Deployment, redis: Redis) -> None:
+async def _cluster(deployment: Deployment, redis: Redis) -> None:
     for node in deployment.nodes:
         files.write_cluster_state(node, deployment.nodes, PRIMARIES)
-    await asyncio.gather(
-        *(_start_node(guardian, deployment, node, redis, None) for node in deployment.nodes)
-    )
+    await asyncio.gather(*(_start_node(deployment, node, redis, None) for node in deployment.nodes))
     await asyncio.gather(*(_become(deployment, node, _is_member) for node in deployment.nodes))
 
 
 async def _start_node(
-    guardian: Guardian,
-    deployment: Deployment,
-    node: Node,
-    redis: Redis,
-    primary: tuple[str, int] | None,
+    deployment: Deployment, node: Node, redis: Redis, primary: tuple[str, int] | None
 ) -> None:
-    modern = not server_version().startswith(("5.", "6."))
+    modern = not _host(deployment).version.startswith(("5.", "6."))
     files.write_node(node, redis, deployment.topology, primary, modern=modern)
-    await _launch(guardian, node)
+    await _launch(deployment, node)
 
 
-async def _launch(guardian: Guardian, node: Node) -> None:
+async def _launch(deployment: Deployment, node: Node) -> None:
     """Start the server and wait until it answers."""
-    argv = [PROGRAM, str(node.directory / files.CONFIG)]
-    if node.kind == "sentinel":
-        argv.append("--sentinel")
-    environment = {"PATH": os.environ.get("PATH", os.defpath)}
-    # Last, by SIGKILL: SIGTERM is refused while a first append-only file is being written.
-    node.process = await guardian.spawn(node.name, argv, environment, node.directory, last=True)
+    node.process = await _host(deployment).launch(node)
     await _expect(node, lambda client: client.ping(), "answers PING", HEALTHY_S)
 
 
@@ -187,7 +154,7 @@ def _died(node: Node) -> str:
         )
     return (
         f"{node.name} ended at start with status {node.process.exit_status}; expected "
-        f"{PROGRAM} to listen on {node.host}:{node.port}. The settings come from the scenario's "
+        f"it to listen on {node.host}:{node.port}. The settings come from the scenario's "
         f"`redis` part; they are in {node.directory / files.CONFIG}.\n{tail}"
     )
 
@@ -201,14 +168,17 @@ async def _is_linked(deployment: Deployment, client: Client) -> bool:
 
 async def _is_online_at_primary(deployment: Deployment, client: Client) -> bool:
     """Tell whether the primary counts the replica as online: only then sentinels can use it."""
-    host = client.connection_pool.connection_kwargs["host"]
+    known = client.connection_pool.connection_kwargs
+    address = known["host"], known["port"]
     primary = direct(deployment.nodes[0])
     try:
         info = await primary.info("replication")
     finally:
         await primary.aclose()
     replicas = [value for key, value in info.items() if re.fullmatch(r"slave\d+", key)]
-    return any(each["ip"] == host and each["state"] == "online" for each in replicas)
+    return any(
+        (each["ip"], each["port"]) == address and each["state"] == "online" for each in replicas
+    )
 
 
 async def _sees_everybody(deployment: Deployment, client: Client) -> bool:
@@ -247,9 +217,7 @@ def _all_linked(nodes: str, count: int) -> bool:
     )
 
 
-async def restart_node(
-    guardian: Guardian, deployment: Deployment, node: Node, redis: Redis, empty: bool
-) -> None:
+async def restart_node(deployment: Deployment, node: Node, redis: Redis, empty: bool) -> None:
     """Start a node that has ended again, with its data or `empty`; return when its role is back.
 
     Under Sentinel a node whose failover is over comes back as a replica of the new primary: its
@@ -262,10 +230,10 @@ async def restart_node(
     if empty or redis.persistence == "none":
         _remove_data(node)
     if node.kind == "sentinel":
-        await _launch(guardian, node)
+        await _launch(deployment, node)
     else:
         primary = await _primary_to_follow(deployment, node)
-        await _start_node(guardian, deployment, node, redis, primary)
+        await _start_node(deployment, node, redis, primary)
     label = "has its role back"
     await _expect(node, lambda client: _has_role(deployment, node, client), label, ROLE_S)
 

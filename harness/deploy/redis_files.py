@@ -94,12 +94,12 @@ def _member(node: Node, number: int, nodes: Sequence[Node], primaries: int, *, m
 
 def _common(node: Node) -> list[str]:
     return [
-        f"bind {node.host}",  # the run's loopback address, hence no protected mode
+        f"bind {node.bind or node.host}",  # by default loopback, hence no protected mode
         f"port {node.port}",
         "protected-mode no",
         f'dir "{node.directory}"',
         "daemonize no",
-        'logfile ""',
+        f'logfile "{node.logfile}"',
         "set-proc-title no",  # the command line goes on naming the run's folder
     ]
 

@@ -72,6 +72,10 @@ class Process:
         assert self._status is not None
         return self._status
 
+    async def state(self) -> str:
+        """Return the kernel's letter of its state, T for a stopped one; nothing when it is gone."""
+        return (guardian_program.stat(self.pid) or [""])[0]
+
     def end(self, status: int) -> None:
         """Note its end; called by the guardian's reader."""
         if self._status is None:
@@ -166,6 +170,10 @@ class Guardian:
         else:
             self._by_pid[process.pid] = process
         return process
+
+    def sweep_containers(self, engine: str, owner: str) -> None:
+        """Have the containers with this owner removed at the end, whatever kind of end it is."""
+        self.request({"do": "containers", "socket": engine, "owner": owner})
 
     def died(self, name: str) -> bool:
         """Tell whether the latest process of this name has ended; False when there is none."""

@@ -31,14 +31,17 @@ class ExitProbe(Probe):
                     self._tell(process)
 
     def _processes(self) -> list[Process]:
-        """Return servers, workers, provider and proxy; load processes end when they are done."""
-        if self._context is not None:
-            everything = self._context.guardian.processes.values()
-            return [process for process in everything if not process.name.startswith("load")]
+        """Return servers, workers, provider and proxy; load processes end when they are done.
+
+        The guardian has none of the servers that run in containers.
+        """
         deployment = self.deployment
         nodes = (node.process for node in (*deployment.nodes, *deployment.sentinels))
         workers = (worker.process for worker in deployment.workers)
-        return [process for process in (*nodes, *workers) if process is not None]
+        everything = {each.name: each for each in (*nodes, *workers) if each is not None}
+        if self._context is not None:
+            everything |= self._context.guardian.processes
+        return [each for each in everything.values() if not each.name.startswith("load")]
 
     def _tell(self, process: Process) -> None:
         if (key := (process.name, process.pid)) in self._told:

@@ -17,6 +17,7 @@ import pytest
 
 from harness.clock import RunClock
 from harness.deploy.folder import RunFolder
+from harness.deploy.host import ProcessHost
 from harness.deploy.lease import Lease
 from harness.deploy.model import Deployment
 from harness.deploy.provider import start_provider
@@ -61,7 +62,7 @@ class Rounds:
 
     async def _start(self) -> int:
         assert self._guardian is not None
-        await start_redis(self._guardian, self._deployment, Redis(), self._run)
+        await start_redis(ProcessHost(self._guardian), self._deployment, Redis(), self._run)
         return len(self._deployment.nodes) + len(self._deployment.sentinels)
 
     async def _end(self) -> None:

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from harness.deploy.folder import RunFolder
+from harness.deploy.host import ProcessHost
 from harness.deploy.lease import Lease
 from harness.deploy.model import Deployment
 from harness.deploy.redis import start_redis
@@ -44,7 +45,7 @@ async def start(run: RunFolder, *, session: bool) -> tuple[Guardian, dict[str, o
     lease = Lease.acquire()
     guardian = await Guardian.start(run, lease)
     deployment = Deployment("standalone", get_target("runtime"), lease.subnet)
-    await start_redis(guardian, deployment, Redis(), run)
+    await start_redis(ProcessHost(guardian), deployment, Redis(), run)
     await guardian.spawn("stubborn", [sys.executable, "-c", STUBBORN], {})
     offspring = await guardian.spawn("parent", parent(session=session), {})
     for process in (guardian.processes["stubborn"], offspring):

@@ -68,6 +68,10 @@ class PlainProcess:
         await wait_for(lambda: self.exit_status is not None, deadline, f"{self.name} ends")
         return self._popen.returncode
 
+    async def state(self) -> str:
+        """Return no state: nobody stops it."""
+        return ""
+
 
 class PlainSpawner:
     """Starts children and kills what is left of them."""

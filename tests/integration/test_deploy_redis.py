@@ -13,9 +13,10 @@ from redis.asyncio.cluster import RedisCluster
 
 from harness.deploy.direct import direct, role_of
 from harness.deploy.folder import RunFolder
+from harness.deploy.host import ProcessHost, server_version
 from harness.deploy.lease import Lease
 from harness.deploy.model import Deployment, Node
-from harness.deploy.redis import restart_node, server_version, start_redis
+from harness.deploy.redis import restart_node, start_redis
 from harness.deploy.spawner import Guardian
 from harness.errors import MissingPart, UserError
 from harness.scenario import Redis
@@ -35,7 +36,7 @@ class Bench:
         """Start a topology."""
         self.redis = Redis(**redis)
         self.deployment = Deployment(topology, get_target("runtime"), self.subnet)
-        await start_redis(self.guardian, self.deployment, self.redis, self.run)
+        await start_redis(ProcessHost(self.guardian), self.deployment, self.redis, self.run)
         return self.deployment
 
     async def kill(self, node: Node) -> None:
@@ -46,7 +47,7 @@ class Bench:
 
     async def restart(self, node: Node, *, empty: bool) -> None:
         """Start it again."""
-        await restart_node(self.guardian, self.deployment, node, self.redis, empty)
+        await restart_node(self.deployment, node, self.redis, empty)
 
 
 @pytest.fixture

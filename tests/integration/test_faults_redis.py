@@ -13,6 +13,7 @@ import pytest
 
 from harness.clock import RunClock
 from harness.deploy.folder import RunFolder
+from harness.deploy.host import ProcessHost
 from harness.deploy.lease import Lease
 from harness.deploy.model import Deployment
 from harness.deploy.redis import start_redis
@@ -50,7 +51,7 @@ class Bench:
 
     async def start(self, *, workers: int = 0) -> None:
         """Start Redis, the links of some workers that do not run, and the probes."""
-        await start_redis(self.guardian, self.deployment, self.redis, self.run)
+        await start_redis(ProcessHost(self.guardian), self.deployment, self.redis, self.run)
         if workers:
             await start_toxiproxy(self.guardian, self.deployment)
             self.links = Links(self.deployment)

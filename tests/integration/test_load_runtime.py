@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from load_bench import Bench, operations
 
+from harness.deploy.host import ProcessHost
 from harness.deploy.lease import Lease
 from harness.deploy.model import Deployment
 from harness.deploy.provider import start_provider
@@ -27,7 +28,7 @@ async def load_the_runtime(folder: Path) -> tuple[list[str], Bench]:
     bench.spawner = guardian  # type: ignore[assignment]  # the real one
     bench.deployment = deployment = Deployment("standalone", get_target(), lease.subnet)
     try:
-        await start_redis(guardian, deployment, Redis(), bench.run)
+        await start_redis(ProcessHost(guardian), deployment, Redis(), bench.run)
         await start_provider(guardian, deployment, bench.run, bench.clock)
         await start_workers(guardian, deployment, bench.run, bench.clock, 3)
         return await bench.load(bench.plan()), bench

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.deploy import doctor
-from harness.deploy.redis import server_version
+from harness.deploy.host import server_version
 
 
 @pytest.fixture

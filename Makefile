@@ -4,10 +4,10 @@ HARNESS := .venv/bin/harness
 SCENARIO ?= sentinel-primary-crash
 TIMES ?= 10
 
-.PHONY: help setup demo test lint bench mutants repeat clean
+.PHONY: help setup demo test test-containers lint bench mutants repeat clean
 
 help: ## print the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install what is missing (idempotent): .venv, redis-server, nginx, postgresql, Toxiproxy
 	@scripts/setup
@@ -17,6 +17,9 @@ demo: setup ## kill a Sentinel primary under load, judge what happened, write a 
 
 test: lint ## lint, types, unit and integration tests, the fast mutants
 	@$(PYTHON) -m pytest
+
+test-containers: setup ## the tests of --host containers; installs and starts an engine if need be
+	@scripts/test-containers
 
 lint: setup ## ruff, mypy and bandit
 	@.venv/bin/ruff check .
@@ -32,8 +35,8 @@ bench: setup ## benchmarks, compared with the committed baselines
 mutants: setup ## every deliberately broken runtime must be caught (MUTANT_TIMES=10 repeats)
 	@$(PYTHON) -m pytest tests/mutants --mutants=all
 
-repeat: setup ## run all scenarios TIMES times, gathering reports/repeat.jsonl
-	@$(HARNESS) repeat --times $(TIMES)
+repeat: setup ## run all scenarios TIMES times [HOST=containers], gathering reports/repeat.jsonl
+	@$(HARNESS) repeat --times $(TIMES) $(if $(HOST),--host $(HOST))
 
 clean: ## end what dead runs left behind; remove caches
 	@if [ -x $(HARNESS) ]; then $(HARNESS) clean; fi

@@ -17,8 +17,9 @@ import orjson
 import psutil
 
 from harness.clock import monotonic
+from harness.deploy import engine, sweeper
 from harness.errors import UserError
-from harness.options import RunOptions, RunResult
+from harness.options import RunOptions, RunResult, load_with_options
 from harness.progress import Progress
 from harness.run import run_scenario
 from harness.verdict import ExitCode
@@ -55,18 +56,25 @@ async def repeat(paths: list[Path], times: int, options: RunOptions, progress: P
     """
     options.reports.mkdir(parents=True, exist_ok=True)
     record = options.reports / "repeat.jsonl"
+    names = {path: _name(path, options) for path in paths}
     for _ in range(times):
-        for path in _missing(paths, times, record):
+        for path, name in _missing(names, times, record).items():
             line = await _once(path, len(read_lines(record)) + 1, options, progress)
-            _append(record, line)
-            count = in_a_row(read_lines(record))[path.stem]
+            _append(record, {**line, "scenario": name})
+            count = in_a_row(read_lines(record))[name]
             progress.note(_sentence(line, count, times))
-    return not _missing(paths, times, record)
+    return not _missing(names, times, record)
 
 
-def _missing(paths: list[Path], times: int, record: Path) -> list[Path]:
+def _name(path: Path, options: RunOptions) -> str:
+    """Return what is counted: a scenario on containers is counted apart."""
+    host = load_with_options(path, options).host
+    return path.stem if host == "processes" else f"{path.stem} on {host}"
+
+
+def _missing(names: dict[Path, str], times: int, record: Path) -> dict[Path, str]:
     counts = in_a_row(read_lines(record))
-    return [path for path in paths if counts.get(path.stem, 0) < times]
+    return {path: name for path, name in names.items() if counts.get(name, 0) < times}
 
 
 async def _once(path: Path, seed: int, options: RunOptions, progress: Progress) -> Line:
@@ -114,7 +122,7 @@ def _not_passed(result: RunResult) -> list[str]:
 
 
 def left_running(result: RunResult) -> list[str]:
-    """Return processes that name the run's folder, and addresses of its subnet still in use."""
+    """Return processes that name the run's folder, its containers, and its addresses in use."""
     if result.run is None:
         return []
     folder = str(result.run.root.resolve())
@@ -123,11 +131,19 @@ def left_running(result: RunResult) -> list[str]:
         for p in psutil.process_iter(["cmdline"])
         if folder in " ".join(p.info["cmdline"] or [])
     ]
-    return found + _in_use(result.run.root / "run.json")
+    path = result.run.root / "run.json"
+    facts = orjson.loads(path.read_bytes()) if path.exists() else {}
+    if facts.get("host") == "containers":
+        found += _containers(folder)
+    return found + _in_use(facts.get("nodes", {}))
 
 
-def _in_use(facts: Path) -> list[str]:
-    nodes = orjson.loads(facts.read_bytes()).get("nodes", {}) if facts.exists() else {}
+def _containers(folder: str) -> list[str]:
+    left = sweeper.containers(engine.socket_path(), f"{sweeper.RUN}={folder}")
+    return [f"container {' '.join(each['Names'])} is {each['State']}" for each in left]
+
+
+def _in_use(nodes: dict[str, str]) -> list[str]:
     subnets = {address.rsplit(".", 1)[0] + "." for address in nodes.values()}
     listening = [c.laddr for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
     return [

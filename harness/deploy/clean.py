@@ -1,7 +1,7 @@
 """Ends what dead runs left behind. A run whose guardian lives is never touched.
 
 A guardian cleans up after its harness by itself. What is left here is a guardian that was killed
-too: its children died with it, their own children did not.
+too: its children died with it, their own children and the run's containers did not.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ import json
 import os
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.deploy import sweeper
 from harness.deploy.folder import RunFolder
 from harness.deploy.guardian import started, stat
 from harness.deploy.lease import cache_folder, free_stale
 from harness.deploy.spawner import registry_folder
+from harness.errors import MissingPart
 from harness.waiting import WaitTimeout, wait_for_sync
 
 SESSION = 3  # fields of /proc/PID/stat, counted from the state
@@ -85,9 +88,37 @@ def sweep() -> tuple[list[str], bool]:
         sentence, ended = _end(entry)
         done.append(sentence)
         ok = ok and ended
+    removed, gone = _containers()
+    done += removed
     freed = free_stale(cache_folder() / "subnets")
     done += [f"freed the lease of {subnet}.0/24" for subnet in freed]
-    return done, ok
+    return done, ok and gone
+
+
+def _containers() -> tuple[list[str], bool]:
+    """Remove the containers of dead guardians; nothing to do where no engine answers."""
+    from harness.deploy import engine
+
+    try:
+        path = engine.socket_path()
+        found = sweeper.containers(path, sweeper.OWNER)
+    except (MissingPart, OSError):
+        return [], True
+    orphans = [each for each in found if _is_orphan(each["Labels"][sweeper.OWNER])]
+    runs = Counter(each["Labels"][sweeper.RUN] for each in orphans)
+    try:
+        for owner in {each["Labels"][sweeper.OWNER] for each in orphans}:
+            sweeper.sweep(path, f"{sweeper.OWNER}={owner}")
+    except OSError as error:
+        return [f"containers: {error}"], False
+    return [f"run {Path(run).name}: removed {runs[run]} containers" for run in sorted(runs)], True
+
+
+def _is_orphan(owner: str) -> bool:
+    """Tell whether a guardian is dead; of another pid namespace it cannot be told from here."""
+    namespace, pid, since = owner.split("-")
+    dead = stat(int(pid))[:1] == ["Z"] or started(int(pid)) != int(since)
+    return namespace == sweeper.namespace() and dead
 
 
 def _end(entry: Entry) -> tuple[str, bool]:

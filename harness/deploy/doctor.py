@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from harness.deploy import engine
 from harness.deploy.host import server_version
 from harness.deploy.lease import cache_folder
 from harness.errors import MissingPart
@@ -56,6 +57,8 @@ def examine() -> list[Finding]:
         _hook,
         _toxiproxy,
         _nginx,
+        _engine,
+        _image,
         _loopback,
         _cache,
         _descriptors,
@@ -105,6 +108,36 @@ def _nginx() -> Finding:
         return Finding("nginx", False, "not on the path: no balancer", remedy, needed=False)
     done = subprocess.run([path, "-v"], capture_output=True, text=True, check=False)
     return Finding("nginx", True, done.stderr.strip().rpartition("/")[2] or path, needed=False)
+
+
+def _engine() -> Finding:
+    remedy = "only for --host containers: start docker; `make test-containers` shows how"
+    try:
+        client = engine.connect()
+    except MissingPart as error:
+        why = str(error).partition(". ")[0]
+        return Finding("container engine", False, why, remedy, needed=False)
+    try:
+        version = client.version()["Version"]
+    finally:
+        client.close()
+    return Finding("container engine", True, f"{version} at {engine.address()}", needed=False)
+
+
+def _image() -> Finding:
+    remedy = "only for --host containers: `harness images build`"
+    part = "container image"
+    try:
+        client = engine.connect()
+    except MissingPart:
+        return Finding(part, False, "no engine to ask", remedy, needed=False)
+    try:
+        found = client.images.get(engine.BUILT)
+    except engine.ERRORS as error:
+        return Finding(part, False, engine.reason(error), remedy, needed=False)
+    finally:
+        client.close()
+    return Finding(part, True, f"{engine.BUILT} {found.short_id}", needed=False)
 
 
 def _loopback() -> Finding:

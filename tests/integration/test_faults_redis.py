@@ -1,4 +1,7 @@
-"""Faults on real Redis topologies and real links: they happen, they heal, the probes see them."""
+"""Faults on real Redis topologies and real links: they happen, they heal, the probes see them.
+
+Everything is tried on both hosts, processes and containers.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,8 @@ import pytest
 
 from harness.clock import RunClock
 from harness.deploy.folder import RunFolder
-from harness.deploy.host import ProcessHost
 from harness.deploy.lease import Lease
-from harness.deploy.model import Deployment
+from harness.deploy.model import Deployment, Host
 from harness.deploy.redis import start_redis
 from harness.deploy.spawner import Guardian
 from harness.faults.context import FaultContext
@@ -33,14 +35,18 @@ from harness.probes.switch import switch_probe
 from harness.scenario import Redis
 from harness.targets import get_target
 from harness.waiting import wait_for
+from tests.integration.container_parts import host_named
 
 
 class Bench:
     """A running topology with the probes that watch it, and the history that they write."""
 
-    def __init__(self, topology: str, run: RunFolder, lease: Lease, guardian: Guardian) -> None:
+    def __init__(
+        self, topology: str, run: RunFolder, lease: Lease, guardian: Guardian, host: Host
+    ) -> None:
         self.run = run
         self.guardian = guardian
+        self.host = host
         self.redis = Redis()
         self.deployment = Deployment(topology, get_target("runtime"), lease.subnet)
         self.clock = RunClock()
@@ -51,7 +57,7 @@ class Bench:
 
     async def start(self, *, workers: int = 0) -> None:
         """Start Redis, the links of some workers that do not run, and the probes."""
-        await start_redis(ProcessHost(self.guardian), self.deployment, self.redis, self.run)
+        await start_redis(self.host, self.deployment, self.redis, self.run)
         if workers:
             await start_toxiproxy(self.guardian, self.deployment)
             self.links = Links(self.deployment)
@@ -110,15 +116,26 @@ class Bench:
         self.writer.close()
 
 
+@pytest.fixture(params=["processes", "containers"])
+def host(request: pytest.FixtureRequest) -> str:
+    """Return where Redis runs; skip containers by name without an engine."""
+    if request.param == "containers":
+        request.getfixturevalue("engine")
+    name: str = request.param
+    return name
+
+
 @asynccontextmanager
-async def running(topology: str, root: Path) -> AsyncIterator[Bench]:
-    """Yield a bench whose processes are gone afterwards."""
+async def running(topology: str, root: Path, host: str) -> AsyncIterator[Bench]:
+    """Yield a bench whose processes and containers are gone afterwards."""
     run = RunFolder.create(root)
     async with AsyncExitStack() as stack:
         lease = Lease.acquire()
         guardian = await Guardian.start(run, lease)
         stack.push_async_callback(guardian.stop)
-        bench = Bench(topology, run, lease, guardian)
+        place = host_named(host, guardian, run)
+        stack.push_async_callback(place.close)
+        bench = Bench(topology, run, lease, guardian, place)
         stack.push_async_callback(bench.stop)
         yield bench
 
@@ -129,9 +146,9 @@ def kill(target: str, restart: str = "kept") -> dict[str, Any]:
 
 
 @pytest.mark.slow
-async def test_standalone_kill_and_pause(tmp_path: Path) -> None:
+async def test_standalone_kill_and_pause(host: str, tmp_path: Path) -> None:
     """The process really dies and really stops; the first PING after the restart is the switch."""
-    async with running("standalone", tmp_path) as bench:
+    async with running("standalone", tmp_path, host) as bench:
         await bench.start()
         before = bench.deployment.nodes[0].process
         await bench.inject(kill("primary"), {"kind": "pause", "target": "primary", "for_s": 1.0})
@@ -140,7 +157,8 @@ async def test_standalone_kill_and_pause(tmp_path: Path) -> None:
         assert killed["inject"]["nodes"] == ["redis-0"]
         assert killed["inject"]["loses_data"] is True  # kept, but persistence is none
         assert paused["inject"]["loses_data"] is False
-        assert "ended by SIGKILL and refuses connections" in killed["confirm"]["evidence"]
+        turned_away = {"processes": "refuses connections", "containers": "closes connections"}
+        assert f"ended by SIGKILL and {turned_away[host]}" in killed["confirm"]["evidence"]
         assert "state T, no PONG within 300 ms" in paused["confirm"]["evidence"]
         assert before is not None
         [ended] = bench.records("exit")
@@ -150,9 +168,9 @@ async def test_standalone_kill_and_pause(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_sentinel_failover(tmp_path: Path) -> None:
+async def test_sentinel_failover(host: str, tmp_path: Path) -> None:
     """The first +switch-master is the switch; the killed primary comes back as a replica."""
-    async with running("sentinel", tmp_path) as bench:
+    async with running("sentinel", tmp_path, host) as bench:
         await bench.start()
         [primary] = await resolve_nodes("primary", bench.deployment, Choices(1, "x"))
         evidence = await bench.fail_over(kill("primary"), primary)
@@ -165,9 +183,9 @@ async def test_sentinel_failover(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_cluster_failover(tmp_path: Path) -> None:
+async def test_cluster_failover(host: str, tmp_path: Path) -> None:
     """The first node that shows the promoted primary is the switch, and it is told once."""
-    async with running("cluster", tmp_path) as bench:
+    async with running("cluster", tmp_path, host) as bench:
         await bench.start()
         [primary] = await resolve_nodes("primary-of:tasks", bench.deployment, Choices(1, "x"))
         evidence = await bench.fail_over(kill("primary-of:tasks"), primary)
@@ -189,9 +207,9 @@ CUTS: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.slow
-async def test_links_of_one_worker(tmp_path: Path) -> None:
+async def test_links_of_one_worker(host: str, tmp_path: Path) -> None:
     """Each link fault proves itself from outside and heals; nodes and others notice nothing."""
-    async with running("standalone", tmp_path) as bench:
+    async with running("standalone", tmp_path, host) as bench:
         await bench.start(workers=2)
         specs = [{**cut, "target": "all-nodes", "workers": "worker:1"} for cut, _ in CUTS]
         await bench.inject(*specs, lasts=0.5)
@@ -204,9 +222,9 @@ async def test_links_of_one_worker(tmp_path: Path) -> None:
         assert bench.records("switch") == bench.records("exit") == []
 
 
-async def test_links_carry_one_fault_at_a_time(tmp_path: Path) -> None:
+async def test_links_carry_one_fault_at_a_time(host: str, tmp_path: Path) -> None:
     """A second fault on the same links is an error, and does not heal the first one."""
-    async with running("standalone", tmp_path) as bench:
+    async with running("standalone", tmp_path, host) as bench:
         await bench.start(workers=1)
         cut = {"kind": "cut", "mode": "refused", "target": "all-nodes", "workers": "worker:0"}
         faults = (PlannedFault("f0", 0.0, 0.6, cut), PlannedFault("f1", 0.2, 0.4, cut))
@@ -218,9 +236,9 @@ async def test_links_carry_one_fault_at_a_time(tmp_path: Path) -> None:
         assert "carry another fault" in bench.events("f1")["error"]["text"]
 
 
-async def test_cancellation_continues_a_paused_server(tmp_path: Path) -> None:
+async def test_cancellation_continues_a_paused_server(host: str, tmp_path: Path) -> None:
     """After an interruption nothing stays stopped."""
-    async with running("standalone", tmp_path) as bench:
+    async with running("standalone", tmp_path, host) as bench:
         await bench.start()
         pause = {"kind": "pause", "target": "primary", "for_s": 60.0}
         task = asyncio.create_task(bench.inject(pause, lasts=60.0))
@@ -232,9 +250,9 @@ async def test_cancellation_continues_a_paused_server(tmp_path: Path) -> None:
         assert await ask(bench.deployment.nodes[0], read_role) is not None
 
 
-async def test_a_process_that_dies_by_itself_is_no_fault(tmp_path: Path) -> None:
+async def test_a_process_that_dies_by_itself_is_no_fault(host: str, tmp_path: Path) -> None:
     """An exit that no fault meant is recorded as unexpected."""
-    async with running("standalone", tmp_path) as bench:
+    async with running("standalone", tmp_path, host) as bench:
         await bench.start()
         process = bench.deployment.nodes[0].process
         assert process is not None

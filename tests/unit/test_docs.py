@@ -21,7 +21,7 @@ from harness.history import records
 from harness.history.errors import table_markdown
 from harness.report.html import FILES, FOLDERS
 from harness.report.summary import __doc__ as summary_format
-from harness.scenario import Chats, Focus, Load, Redis, Scenario
+from harness.scenario import Chats, Focus, Images, Load, Redis, Scenario
 from harness.verdict import ExitCode
 from harness.vocabulary import ENOUGH, NODE_ROLES, WORKER_ROLES, default_bounds
 from runtime.app import ROUTERS
@@ -60,6 +60,7 @@ def _shown(value: Any) -> str | None:
 
 PARTS = [
     ("Of the file itself:", Scenario),
+    ("Under `images`:", Images),
     ("Under `redis`:", Redis),
     ("Under `load`:", Load),
     ("Under `load.chats`:", Chats),
@@ -219,7 +220,7 @@ def _words() -> str:
 
 def test_every_make_target_and_command_is_told_of() -> None:
     """The pages name each target of the Makefile and each command of the harness."""
-    targets = re.findall(r"^([a-z]+):.*## ", _page("Makefile"), re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):.*## ", _page("Makefile"), re.MULTILINE)
     assert isinstance(cli, Group)
     wanted = [f"make {name}" for name in targets if name != "help"]
     wanted += [f"harness {name}" for name in cli.commands if name != "version"]

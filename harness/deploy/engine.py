@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import Any
 
 import docker
@@ -51,6 +52,8 @@ def connect() -> Any:
     """Return a docker client that was answered once; raise MissingPart without an engine."""
     where = address()
     try:
+        with socket.socket(socket.AF_UNIX) as probe:  # docker's client leaks one it cannot connect
+            probe.connect(where.removeprefix(UNIX))
         client = docker.DockerClient(base_url=where, timeout=ANSWER_S)
         client.ping()
     except ERRORS as error:

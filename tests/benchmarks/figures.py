@@ -1,12 +1,14 @@
 """Figures of a benchmark that are not its duration: ratios, rates, sizes, each with its target.
 
 They are saved with the benchmark (`extra_info`), so the committed baselines hold them, and the
-end of `make bench` shows them beside those of the newest baseline.
+end of `make bench` shows them beside those of the newest baseline. Run as a module, this prints
+the table of docs/benchmarks.md from the committed baselines.
 """
 
 from __future__ import annotations
 
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -78,3 +80,18 @@ def table() -> list[str]:
         rows.append((name, now, figure["target"], f"{old['value']:g}" if old else "-"))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
+
+
+def markdown() -> list[str]:
+    """Return the rows of the page's table: the newest committed value of every figure."""
+    rows = ["| figure | target | measured |", "|---|---|---|"]
+    for extra in newest_baseline().values():
+        for name, figure in extra.items():
+            if isinstance(figure, dict) and "unit" in figure:
+                value = f"{figure['value']:g} {figure['unit']}".rstrip()
+                rows.append(f"| {name} | {figure['target']} | {value} |")
+    return rows
+
+
+if __name__ == "__main__":
+    sys.stdout.write("\n".join(markdown()) + "\n")

@@ -19,6 +19,18 @@ REPORTS = click.option(
     show_default=True,
     help="Folder of saved runs.",
 )
+TARGET = click.option(
+    "--target",
+    metavar="NAME[==V]",
+    help="What is tested: runtime, stock, open-webui==V. Else the scenario's own.",
+)
+WITH = click.option(
+    "--with",
+    "packages",
+    multiple=True,
+    metavar="NAME==V[,V…]",
+    help="Run the workers with this version of a package.",
+)
 
 
 HOST = click.option(
@@ -56,6 +68,8 @@ def cli() -> None:
 @HOST
 @IMAGE
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Change any key.")
+@TARGET
+@WITH
 @click.option("--target-command", metavar="CMD", help="Starts a worker instead of the runtime.")
 @click.option("--keep-data", is_flag=True, help="Keep Redis and database files.")
 @click.option("--subnet", metavar="127.X.Y", help="Lease this loopback /24, else any free one.")
@@ -137,6 +151,41 @@ def repeat(scenarios: tuple[str, ...], times: int, **choices: Any) -> int:
     from harness import commands
 
     return commands.repeat(scenarios, times, commands.options(**choices))
+
+
+@cli.command()
+@click.argument("scenario", metavar="SCENARIO")
+@WITH
+@click.option("--target", "targets", multiple=True, metavar="NAME[==V,…]", help="What is tested.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of every plan; else a fresh one.")
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Change any key.")
+@REPORTS
+def matrix(
+    scenario: str, packages: tuple[str, ...], targets: tuple[str, ...], **choices: Any
+) -> int:
+    """Run a scenario with every combination of versions.
+
+    Prints a table of verdicts; all runs have the same plan.
+    """
+    from harness import commands_versions
+
+    return commands_versions.matrix(scenario, packages, targets, choices)
+
+
+@cli.command()
+@click.argument("scenario", metavar="SCENARIO")
+@click.option("--package", required=True, metavar="NAME", help="The package that is searched.")
+@click.option("--good", required=True, metavar="V", help="An older version that passes.")
+@click.option("--bad", required=True, metavar="V", help="A newer version that fails.")
+@TARGET
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of every plan; else a fresh one.")
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Change any key.")
+@REPORTS
+def bisect(scenario: str, package: str, good: str, bad: str, **choices: Any) -> int:
+    """Find the first release of a package with which a scenario fails."""
+    from harness import commands_versions
+
+    return commands_versions.bisect(scenario, package, good, bad, choices)
 
 
 @cli.command("list")

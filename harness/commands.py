@@ -36,12 +36,15 @@ def options(
     pairs: tuple[str, ...] = (),
     host: str | None = None,
     images: tuple[str, ...] = (),
+    packages: tuple[str, ...] = (),
     **choices: Any,
 ) -> RunOptions:
     """Return the command line's choices; a missing seed is drawn."""
+    from harness.environments.pins import single
+
     seed = fresh_seed() if seed is None else seed
     overrides = {**_where(host, images), **parse_overrides(pairs)}
-    return RunOptions(seed=seed, overrides=overrides, **choices)
+    return RunOptions(seed=seed, overrides=overrides, pins=single(packages), **choices)
 
 
 def _where(host: str | None, images: tuple[str, ...]) -> dict[str, Any]:
@@ -72,11 +75,11 @@ def run_scenarios(names: tuple[str, ...], chosen: RunOptions, quiet: bool = Fals
     """
     paths = [find_scenario(name) for name in names]
     scenarios = [load_with_options(path, chosen) for path in paths]
-    _end_on_sigterm()
-    console = _console()
+    end_on_sigterm()
+    console = make_console()
     results = []
     for path, scenario in zip(paths, scenarios, strict=True):
-        result = _run_one(path, scenario.name, chosen, quiet)
+        result = run_one(path, scenario.name, chosen, quiet)
         results.append((scenario.name, result))
         _print_result(console, scenario.name, result)
     if len(results) > 1:
@@ -84,7 +87,8 @@ def run_scenarios(names: tuple[str, ...], chosen: RunOptions, quiet: bool = Fals
     return worst_exit(result.exit_code for _, result in results if not result.skipped)
 
 
-def _run_one(path: Path, name: str, chosen: RunOptions, quiet: bool) -> RunResult:
+def run_one(path: Path, name: str, chosen: RunOptions, quiet: bool) -> RunResult:
+    """Run a scenario file with its progress shown."""
     from harness.run import run_scenario
 
     return _shown(name, quiet, lambda progress: run_scenario(path, chosen, progress))
@@ -116,8 +120,8 @@ def ci(tags: str, budget: str | None, shard: str, chosen: RunOptions) -> int:
     selected = select(everything, wanted, parse_shard(shard))
     seconds = parse_budget(budget) if budget else None
     folder = chosen.reports / f"ci-{time.strftime('%Y-%m-%dT%H-%M-%S')}"
-    _end_on_sigterm()
-    entries, console = [], _console()
+    end_on_sigterm()
+    entries, console = [], make_console()
     run = partial(_run_chosen, chosen=chosen)
     for entry in perform(selected, run, time.monotonic, seconds):
         entries.append(entry)
@@ -133,7 +137,7 @@ def ci(tags: str, budget: str | None, shard: str, chosen: RunOptions) -> int:
 def _run_chosen(one: Chosen, chosen: RunOptions) -> RunResult:
     """Run one scenario of a job; one that does not start is red, and the others still run."""
     try:
-        return _run_one(one.path, one.scenario.name, chosen, quiet=False)
+        return run_one(one.path, one.scenario.name, chosen, quiet=False)
     except UserError as error:
         click.echo(f"harness: {one.scenario.name}: {error}", err=True)
         return RunResult(None, None, None, ExitCode.NOT_AS_EXPECTED)
@@ -152,7 +156,7 @@ def fit(file: Path) -> int:
 
 def replay(name: str, reports: Path, same_nodes: bool, quiet: bool) -> int:
     """Run the plan of a saved run again; return its exit code."""
-    from harness.replay import recorded_aims, saved_plan, saved_scenario, saved_target_command
+    from harness.replay import recorded_aims, saved_choices, saved_plan, saved_scenario
     from harness.run import run_plan
 
     run = find_run(name, reports)
@@ -160,14 +164,14 @@ def replay(name: str, reports: Path, same_nodes: bool, quiet: bool) -> int:
     chosen = RunOptions(
         seed=plan.seed,
         reports=reports,
-        target_command=saved_target_command(run),
+        **saved_choices(run),
         replay_of=run.root.name,
         aims=recorded_aims(run, plan) if same_nodes else {},
     )
     scenario = saved_scenario(run, plan)
-    _end_on_sigterm()
+    end_on_sigterm()
     result = _shown(scenario.name, quiet, lambda p: run_plan(scenario, plan, chosen, p))
-    _print_result(_console(), scenario.name, result)
+    _print_result(make_console(), scenario.name, result)
     return result.exit_code
 
 
@@ -198,14 +202,14 @@ def repeat(names: tuple[str, ...], times: int, chosen: RunOptions) -> int:
     from harness.repeat import repeat as run_repeatedly
 
     paths = [find_scenario(name) for name in names] or list(scenario_files().values())
-    _end_on_sigterm()
+    end_on_sigterm()
     chosen.reports.mkdir(parents=True, exist_ok=True)
     with Progress("repeat") as progress:
         done = asyncio.run(run_repeatedly(paths, times, chosen, progress))
     return ExitCode.AS_EXPECTED if done else ExitCode.NOT_AS_EXPECTED
 
 
-def _end_on_sigterm() -> None:
+def end_on_sigterm() -> None:
     """Treat SIGTERM like Ctrl-C, so that a run cancelled by CI cleans up as well.
 
     A shell starts background jobs with Ctrl-C ignored; the handler makes it count again.
@@ -234,7 +238,7 @@ def list_scenarios() -> int:
             table.add_row(name, "invalid", str(error).splitlines()[0])
             continue
         table.add_row(name, scenario.topology, _first_sentence(scenario.story))
-    _console().print(table)
+    make_console().print(table)
     return ExitCode.AS_EXPECTED
 
 
@@ -271,7 +275,7 @@ def check(name: str, reports: Path, timeout: float) -> int:
     run = find_run(name, reports)
     judgement = asyncio.run(judge_in_process(run, timeout))
     report = write_reports(run, judgement)
-    print_judgement(_console(), SavedRun.read(run).name, judgement, report)
+    print_judgement(make_console(), SavedRun.read(run).name, judgement, report)
     return code_of(judgement)
 
 
@@ -297,7 +301,8 @@ def clean() -> int:
     return int(sweep())
 
 
-def _console() -> Console:
+def make_console() -> Console:
+    """Return the console for results: as wide as the terminal, 120 columns elsewhere."""
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else 120

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -14,16 +15,17 @@ from harness.deploy.model import Deployment
 from harness.options import RunOptions
 from harness.plan import Plan
 from harness.scenario import Scenario
-from harness.targets.base import Target
+from harness.targets.subject import Subject
 
-PACKAGES = ("redis", "python-socketio", "locust", "fastapi", "uvicorn", "toxiproxy-python")
+WORKERS = ("open-webui", "redis", "python-socketio", "starsessions", "fastapi", "uvicorn")
+TOOLS = ("locust", "toxiproxy-python")
 
 
 class Manifest:
     """Keeps run.json up to date while a run goes through its phases."""
 
     def __init__(
-        self, run: RunFolder, scenario: Scenario, plan: Plan, options: RunOptions, target: Target
+        self, run: RunFolder, scenario: Scenario, plan: Plan, options: RunOptions, subject: Subject
     ) -> None:
         self._path = run.root / "run.json"
         self.phases: dict[str, float] = {}
@@ -32,12 +34,13 @@ class Manifest:
             "seed": plan.seed,
             "topology": scenario.topology,
             "workers": scenario.workers,
-            "target": target.name,
+            "target": subject.target.label,
+            "with": [str(pin) for pin in options.pins],
             "target_command": options.target_command,
             "command": options.command_line(scenario.name),
-            "capabilities": sorted(target.capabilities),
+            "capabilities": sorted(subject.target.capabilities),
             "host": scenario.host,
-            "versions": _versions(),
+            "versions": _versions(subject.environment.versions),
             "phases": self.phases,
         }
 
@@ -58,5 +61,8 @@ class Manifest:
         self._path.write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
 
 
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+def _versions(installed: Mapping[str, str]) -> dict[str, str]:
+    """Return versions: of what the workers run with, and of the harness's own tools."""
+    found = {name: installed[name] for name in WORKERS if name in installed}
+    tools = {name: version(name) for name in TOOLS}
+    return {"python": platform.python_version(), **found, **tools}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from harness.verdict import ExitCode
 if TYPE_CHECKING:
     from harness.checks.judge import Judgement
     from harness.deploy.folder import RunFolder
+    from harness.environments.pins import Pin
     from harness.faults.base import Aim
     from harness.scenario import Scenario
 
@@ -33,7 +35,9 @@ class RunOptions:
     seed: int = field(default_factory=fresh_seed)
     workers: int | None = None
     users: int | None = None
+    target: str | None = None  # None: the scenario's own
     target_command: str | None = None
+    pins: tuple[Pin, ...] = ()  # versions of packages that the workers run with
     reports: Path = Path("reports")
     keep_data: bool = False
     subnet: str | None = None  # 127.x.y to lease, else any free one
@@ -53,7 +57,9 @@ class RunOptions:
 
     def apply(self, scenario: Scenario) -> Scenario:
         """Return the scenario with every change made; raise UserError naming the key."""
-        return changed(scenario, self.changes)
+        if self.target is not None:
+            scenario = changed(scenario, {"target": self.target})
+        return expected_with(changed(scenario, self.changes), self.pins)
 
     def command_line(self, scenario: str) -> str:
         """Return the command that runs `scenario` again with the same choices."""
@@ -68,6 +74,10 @@ class RunOptions:
             text = yaml.safe_dump(value, default_flow_style=True, width=10_000)
             text = text.removesuffix("...\n").strip()  # yaml's end mark after a bare value
             words += ["--set", f"{key}={text}"]
+        for pin in self.pins:
+            words += ["--with", str(pin)]
+        if self.target:
+            words += ["--target", self.target]
         if self.target_command:
             words += ["--target-command", self.target_command]
         return shlex.join(words)
@@ -121,6 +131,14 @@ def changed(scenario: Scenario, changes: dict[str, Any]) -> Scenario:
         except ValidationError as error:
             message = error.errors()[0]["msg"].removeprefix("Value error, ")
             raise UserError(f"--set {key}={value}: {message}; got {value!r}") from error
+    return scenario
+
+
+def expected_with(scenario: Scenario, pins: Iterable[Pin]) -> Scenario:
+    """Return the scenario with the verdict that it expects of these versions, if it says one."""
+    for pin in pins:
+        if verdict := scenario.expected_with.get(str(pin)):
+            return scenario.model_copy(update={"expected": verdict})
     return scenario
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 from pydantic import ValidationError
 
 from harness.deploy.folder import RunFolder
+from harness.environments.pins import single
 from harness.errors import UserError
 from harness.faults.base import Aim
 from harness.history.reader import HistoryError, read_history
@@ -37,13 +40,16 @@ def saved_scenario(run: RunFolder, plan: Plan) -> Scenario:
         ) from error
 
 
-def saved_target_command(run: RunFolder) -> str | None:
-    """Return what started the workers instead of the runtime; None for the runtime itself."""
+def saved_choices(run: RunFolder) -> dict[str, Any]:
+    """Return the options that decided what was tested: the workers' command and packages."""
     path = run.root / "run.json"
     if not path.exists():
-        return None  # a run that ended before it was deployed
-    command: str | None = orjson.loads(path.read_bytes()).get("target_command")
-    return command
+        return {}  # a run that ended before it was deployed
+    facts = orjson.loads(path.read_bytes())
+    return {
+        "target_command": facts.get("target_command"),
+        "pins": single(facts.get("with", ())),
+    }
 
 
 def recorded_aims(run: RunFolder, plan: Plan) -> dict[str, Aim]:

@@ -31,7 +31,7 @@ from harness.plan import Plan, load_seconds, make_plan
 from harness.probes import Probes
 from harness.progress import Progress
 from harness.scenario import Scenario
-from harness.targets import get_target
+from harness.targets.subject import Subject, make_subject
 from harness.verdict import exit_code
 
 FLUSH_PERIOD_S = 0.1
@@ -60,11 +60,14 @@ async def run_plan(
     """Run a plan that was made before, by this call's caller or by a saved run."""
     if scenario.needs_links and find_toxiproxy() is None:
         return RunResult.skip(NO_TOXIPROXY)
+    subject = await asyncio.to_thread(make_subject, scenario, options, progress.note)
+    if subject.unsuited:
+        return RunResult.skip(subject.unsuited)
     run = RunFolder.create(_folder(options.reports, scenario.name))
     run.plan.write_bytes(plan.to_json())
     progress.note(f"plan: seed {plan.seed}, {len(plan.timetable)} timed steps, {run.plan}")
     try:
-        await Conductor(scenario, plan, run, options, progress).perform()
+        await Conductor(scenario, plan, run, options, progress, subject).perform()
     finally:
         if not options.keep_data:
             shutil.rmtree(run.data, ignore_errors=True)
@@ -104,6 +107,7 @@ class Conductor:
         run: RunFolder,
         options: RunOptions,
         progress: Progress,
+        subject: Subject,
     ) -> None:
         self.scenario = scenario
         self.plan = plan
@@ -112,10 +116,10 @@ class Conductor:
         self.progress = progress
         self.clock = RunClock()
         self.writer = HistoryWriter(run.history, "harness", self.clock)
-        self.target = get_target("runtime", command=options.target_command)
+        self.subject = subject
         self.links: Links | None = None
         self.host: Host | None = None
-        self.manifest = Manifest(run, scenario, plan, options, self.target)
+        self.manifest = Manifest(run, scenario, plan, options, subject)
 
     async def perform(self) -> None:
         """Do everything between the plan and the judgement; the history is complete after it."""
@@ -167,8 +171,8 @@ class Conductor:
 
     async def _deploy(self, guardian: Guardian) -> Deployment:
         """Start everything the workers need at once, then the workers."""
-        deployment = Deployment(self.scenario.topology, self.target, self.subnet)
         self.host = host = self._host(guardian)
+        deployment = self.subject.deployment(self.scenario.topology, self.subnet)
         await asyncio.gather(
             start_redis(host, deployment, self.scenario.redis, self.run),
             start_provider(guardian, deployment, self.run, self.clock),

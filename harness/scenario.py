@@ -78,6 +78,8 @@ class Scenario(Model):
     guarantees: tuple[str, ...] = ()  # empty means all
     bounds: dict[str, float] = Field({})
     expected: Verdict = Verdict.PASS
+    expected_with: dict[str, Verdict] = Field({})  # NAME==VERSION → verdict, with `--with`
+    target: str = "runtime"
     tags: tuple[str, ...] = ()
 
     @model_validator(mode="after")

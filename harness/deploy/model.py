@@ -116,6 +116,8 @@ class Deployment:
     links: list[Link] = field(default_factory=list)  # empty: no Toxiproxy, workers dial directly
     provider_url: str = ""
     toxiproxy_url: str = ""
+    python_path: tuple[Path, ...] = ()  # folders with the versions of `--with`
+    hooked: bool = True  # the dial hook sends connections to links; else the worker's URL does
     service: str = "mymaster"
     host: Host | None = None  # of the Redis servers, once they are started
 
@@ -128,6 +130,13 @@ class Deployment:
             tuple(node.address for node in self.sentinels),
             self.service,
         )
+
+    def access_of(self, worker: int) -> RedisAccess:
+        """Return how one worker reaches Redis: without the hook, its link is the address."""
+        if self.hooked or not self.links:
+            return self.access
+        links = tuple(link.listen for link in self.links if link.worker == worker)
+        return RedisAccess(self.topology, links, (), self.service)
 
     def node(self, name: str) -> Node:
         """Return a node or sentinel by name."""

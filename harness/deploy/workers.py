@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 PORT = 8080
 FIRST_HOST = 50
-READY_S = 30.0
 HOOK = Path(harness.network.__file__).resolve().parent / "dialhook"
 
 
@@ -53,7 +52,7 @@ async def start_worker(
     spec = worker_spec(deployment, run, worker)
     target = deployment.target
     environment = {
-        **clean_environment(HOOK),
+        **clean_environment(HOOK, *deployment.python_path),
         **target.environment(spec),
         **hook_environment(deployment, run, clock, worker),
     }
@@ -61,7 +60,7 @@ async def start_worker(
     # a target's command may be relative, or name a module of the current folder
     worker.process = await guardian.spawn(worker.instance, command, environment, Path.cwd())
     path = "/ready" if READY in target.capabilities else "/health"
-    await answered(worker.process, worker.url + path, READY_S)
+    await answered(worker.process, worker.url + path, target.ready_s)
 
 
 def worker_spec(deployment: Deployment, run: RunFolder, worker: Worker) -> WorkerSpec:
@@ -73,7 +72,7 @@ def worker_spec(deployment: Deployment, run: RunFolder, worker: Worker) -> Worke
         host=worker.host,
         port=worker.port,
         instance=worker.instance,
-        redis=deployment.access,
+        redis=deployment.access_of(worker.number),
         provider_url=deployment.provider_url,
         data_directory=str(data.resolve()),
         secret=_secret(run.data / "secret"),
@@ -87,7 +86,7 @@ def hook_environment(
     links = {
         f"{link.upstream[0]}:{link.upstream[1]}": f"{link.listen[0]}:{link.listen[1]}"
         for link in deployment.links
-        if link.worker == worker.number
+        if deployment.hooked and link.worker == worker.number
     }
     return {
         "HARNESS_LINKS": json.dumps(links),

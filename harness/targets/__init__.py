@@ -5,12 +5,17 @@ from __future__ import annotations
 import difflib
 import shlex
 import shutil
+from collections.abc import Callable
 
 from harness.errors import UserError
 from harness.targets.base import Target
 from harness.targets.runtime import RuntimeTarget
+from harness.targets.stock import StockTarget
 
-TARGETS = {RuntimeTarget.name: RuntimeTarget}
+TARGETS: dict[str, Callable[[], Target]] = {
+    RuntimeTarget.name: RuntimeTarget,
+    StockTarget.name: StockTarget,
+}
 
 
 def target_names() -> list[str]:
@@ -27,7 +32,11 @@ def get_target(name: str = RuntimeTarget.name, command: str | None = None) -> Ta
         near = difflib.get_close_matches(name, TARGETS, n=1, cutoff=0.5)
         hint = f"did you mean `{near[0]}`? " if near else ""
         raise UserError(f"no such target `{name}`; {hint}known: {', '.join(target_names())}")
-    return TARGETS[name](_split(command) if command is not None else None)
+    if command is None:
+        return TARGETS[name]()
+    if name != RuntimeTarget.name:
+        raise UserError(f"--target-command replaces the command of `runtime`, not of `{name}`")
+    return RuntimeTarget(_split(command))
 
 
 def _split(command: str) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -44,6 +46,20 @@ class Target(ABC):
 
     name: ClassVar[str]
     capabilities: ClassVar[frozenset[str]]
+    topologies: ClassVar[frozenset[str]] = frozenset({"standalone", "sentinel", "cluster"})
+    ready_s: ClassVar[float] = 30.0  # how long a worker may take from its start until it is ready
+
+    link_is_url: ClassVar[bool] = False  # on one Redis server: the URL names the link, no hook
+
+    @property
+    def label(self) -> str:
+        """Return the name that `--target` takes, with the version where there is one."""
+        return self.name
+
+    def install(self, say: Callable[[str], None]) -> str:
+        """Install what workers need, from the cache or now; return their interpreter."""
+        del say  # the harness's own environment has it all
+        return sys.executable
 
     @abstractmethod
     def command(self, worker: WorkerSpec) -> list[str]:

@@ -8,10 +8,11 @@ import orjson
 import pytest
 
 from harness.deploy.folder import RunFolder
+from harness.environments.pins import Pin
 from harness.errors import UserError
 from harness.faults.base import Aim
 from harness.plan import Plan, make_plan
-from harness.replay import recorded_aims, saved_plan, saved_scenario, saved_target_command
+from harness.replay import recorded_aims, saved_choices, saved_plan, saved_scenario
 from harness.scenario import Scenario
 
 SCENARIO = Scenario.model_validate(
@@ -69,6 +70,9 @@ def test_a_damaged_plan_is_named(tmp_path: Path) -> None:
 def test_the_target_command_of_the_run_is_used_again(tmp_path: Path) -> None:
     """A replay of a mutant's run runs the mutant."""
     run, _ = save(tmp_path)
-    assert saved_target_command(run) is None
-    (run.root / "run.json").write_bytes(orjson.dumps({"target_command": "python -m mutant"}))
-    assert saved_target_command(run) == "python -m mutant"
+    assert saved_choices(run) == {}
+    (run.root / "run.json").write_bytes(
+        orjson.dumps({"target_command": "python -m mutant", "with": ["redis==8.0.0"]})
+    )
+    pins = (Pin("redis", "8.0.0"),)
+    assert saved_choices(run) == {"target_command": "python -m mutant", "pins": pins}

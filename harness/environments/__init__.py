@@ -1,0 +1,1 @@
+"""Cached environments: what a target's workers are run with, made once by pip or uv."""

@@ -1,0 +1,46 @@
+"""A stock app as a target: FastAPI, python-socketio's Redis manager and starsessions, unprotected.
+
+It is written as most people would write it: one Redis URL, every library at its defaults, no
+deadlines, no retries, no supervision. So what a library does by itself shows. Do not copy it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+from harness.errors import UserError
+from harness.targets.base import SESSION_DATA, Target, WorkerSpec
+
+KEYS = {"events": "socketio", "tasks": "tasks", "sessions": "starsessions."}
+
+
+class StockTarget(Target):
+    """`uvicorn harness.targets.stock.app:app` per worker; SQLite, one Redis server."""
+
+    name: ClassVar[str] = "stock"
+    capabilities: ClassVar[frozenset[str]] = frozenset({SESSION_DATA})
+    topologies: ClassVar[frozenset[str]] = frozenset({"standalone"})
+
+    def command(self, worker: WorkerSpec) -> list[str]:
+        """Return the argument vector that starts one worker in the foreground."""
+        address = ["--host", worker.host, "--port", str(worker.port)]
+        return [sys.executable, "-m", "uvicorn", "harness.targets.stock.app:app", *address]
+
+    def environment(self, worker: WorkerSpec) -> dict[str, str]:
+        """Return the variables to add to a clean environment for one worker."""
+        host, port = worker.redis.nodes[0]
+        return {
+            "REDIS_URL": f"redis://{host}:{port}/0",
+            "SECRET_KEY": worker.secret,
+            "DATABASE": str(Path(worker.data_directory) / "stock.db"),
+            "OPENAI_API_BASE_URL": worker.provider_url,
+            **worker.extra,
+        }
+
+    def key(self, purpose: str) -> str:
+        """Return the Redis key that serves `events`, `tasks` or `sessions`."""
+        if purpose not in KEYS:
+            raise UserError(f"no such purpose `{purpose}`; known: {', '.join(sorted(KEYS))}")
+        return KEYS[purpose]

@@ -1,0 +1,35 @@
+"""The Socket.IO server, with python-socketio's own Redis manager."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import socketio
+
+from harness.targets.stock.settings import REDIS_URL
+from harness.targets.stock.users import who
+
+sio = socketio.AsyncServer(
+    async_mode="asgi",
+    cors_allowed_origins="*",
+    client_manager=socketio.AsyncRedisManager(REDIS_URL),
+)
+
+
+@sio.on("user-join")  # type: ignore[untyped-decorator]  # shipped without types
+async def user_join(sid: str, data: dict[str, Any]) -> dict[str, Any]:
+    """Let a socket into its user's room."""
+    user = await who(data["auth"]["token"])
+    await sio.enter_room(sid, f"user:{user['id']}")
+    return {"id": user["id"], "name": user["name"]}
+
+
+@sio.on("heartbeat")  # type: ignore[untyped-decorator]  # shipped without types
+async def heartbeat(_sid: str, _data: dict[str, Any]) -> None:
+    """Take a sign of life."""
+
+
+async def tell(user: str, chat_id: str, message_id: str, kind: str, data: Any) -> None:
+    """Send an event about a message to every socket of a user, on all workers."""
+    payload = {"chat_id": chat_id, "message_id": message_id, "data": {"type": kind, "data": data}}
+    await sio.emit("events", payload, room=f"user:{user}")

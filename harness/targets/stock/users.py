@@ -1,0 +1,119 @@
+"""Accounts in SQLite, tokens as JWT, sign-outs as keys in Redis."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import time
+import uuid
+from contextlib import closing
+from typing import Annotated, Any
+
+import jwt
+from fastapi import APIRouter, Depends, HTTPException, Request
+from pydantic import BaseModel
+
+from harness.targets.stock.settings import DATABASE, SECRET_KEY, redis
+
+DAY_S = 86400
+User = dict[str, Any]
+router = APIRouter(prefix="/api/v1/auths")
+
+
+class SignIn(BaseModel):
+    """The form of a sign-in."""
+
+    email: str
+    password: str
+
+
+class SignUp(SignIn):
+    """The form of a new account."""
+
+    name: str
+    role: str = "user"
+
+
+def _database() -> sqlite3.Connection:
+    database = sqlite3.connect(DATABASE, timeout=30)
+    database.execute(
+        "CREATE TABLE IF NOT EXISTS users (id TEXT PRIMARY KEY, name, email UNIQUE, role, hash)"
+    )
+    return database
+
+
+def _hash(password: str, salt: bytes) -> str:
+    return salt.hex() + ":" + hashlib.scrypt(password.encode(), salt=salt, n=2048, r=8, p=1).hex()
+
+
+def _add(form: SignUp) -> User:
+    user = {"id": str(uuid.uuid4()), "name": form.name, "email": form.email, "role": form.role}
+    with closing(_database()) as database, database:
+        values = (*user.values(), _hash(form.password, os.urandom(16)))
+        database.execute("INSERT INTO users VALUES (?, ?, ?, ?, ?)", values)
+    return user
+
+
+def _with_token(user: User) -> User:
+    claims = {**user, "jti": str(uuid.uuid4()), "exp": int(time.time()) + DAY_S}
+    return {**user, "token": jwt.encode(claims, SECRET_KEY, algorithm="HS256")}
+
+
+async def who(token: str) -> User:
+    """Return the token's claims; raise 401 when it is invalid or was signed out."""
+    try:
+        claims: User = jwt.decode(token, SECRET_KEY, algorithms=["HS256"])
+    except jwt.InvalidTokenError:
+        raise HTTPException(401, "invalid token") from None
+    if await redis.exists(f"revoked:{claims['jti']}"):
+        raise HTTPException(401, "signed out")
+    return claims
+
+
+async def current_user(request: Request) -> User:
+    """Return the claims of the request's token."""
+    return await who(request.headers.get("authorization", "").removeprefix("Bearer "))
+
+
+Current = Annotated[User, Depends(current_user)]
+
+
+@router.post("/signup")
+def sign_up(form: SignUp) -> User:
+    """Make the first account, who becomes admin."""
+    return _with_token(_add(form.model_copy(update={"role": "admin"})))
+
+
+@router.post("/add")
+def add(form: SignUp, user: Current) -> User:
+    """Make an account, as the admin."""
+    if user["role"] != "admin":
+        raise HTTPException(403, "only the admin adds users")
+    return _add(form)
+
+
+@router.post("/signin")
+def sign_in(form: SignIn) -> User:
+    """Return a new token."""
+    with closing(_database()) as database:
+        found = database.execute(
+            "SELECT id, name, email, role, hash FROM users WHERE email = ?", (form.email,)
+        ).fetchone()
+    salt = bytes.fromhex(found[4].partition(":")[0]) if found else b""
+    if not found or _hash(form.password, salt) != found[4]:
+        raise HTTPException(400, "wrong email or password")
+    return _with_token(dict(zip(("id", "name", "email", "role"), found, strict=False)))
+
+
+@router.get("/")
+async def me(user: Current) -> User:
+    """Return who the token's owner is."""
+    return user
+
+
+@router.post("/signout")
+async def sign_out(user: Current) -> dict[str, bool]:
+    """Sign the token out everywhere."""
+    await redis.set(f"revoked:{user['jti']}", "1", ex=DAY_S)
+    return {"status": True}

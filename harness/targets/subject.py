@@ -1,0 +1,74 @@
+"""What one run tests: a target, the environment its workers run in, and how they are linked."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import harness.network
+from harness.deploy.model import Deployment
+from harness.environments.overlay import Environment, environment
+from harness.targets import get_target
+from harness.targets.base import Target
+
+if TYPE_CHECKING:
+    from harness.options import RunOptions
+    from harness.scenario import Scenario
+
+HOOK = Path(harness.network.__file__).resolve().parent / "dialhook"
+_ASK_HOOK = "import sitecustomize; print(sitecustomize.check() or '', end='')"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A target that is installed. `unsuited` says why it cannot run the scenario; else empty."""
+
+    target: Target
+    environment: Environment
+    hooked: bool = True
+    unsuited: str = ""
+
+    def deployment(self, topology: str, subnet: str) -> Deployment:
+        """Return an empty deployment of it."""
+        return Deployment(
+            topology,
+            self.target,
+            subnet,
+            python_path=self.environment.python_path,
+            hooked=self.hooked,
+        )
+
+
+def make_subject(scenario: Scenario, options: RunOptions, say: Callable[[str], None]) -> Subject:
+    """Install the target with the versions asked for; raise UserError when that fails.
+
+    On one Redis server a worker's URL can be its link, so a redis-py that the dial hook does not
+    know can be tested there; Sentinel and Cluster announce addresses, which only the hook turns.
+    """
+    target = get_target(scenario.target, options.target_command)
+    if scenario.topology not in target.topologies:
+        known = ", ".join(sorted(target.topologies))
+        reason = f"target {target.label} runs on {known}, not on {scenario.topology}"
+        return Subject(target, Environment("", (), {}), unsuited=reason)
+    made = environment(target.install(say), options.pins, say)
+    unknown = hook_refusal(made)
+    if unknown and scenario.topology != "standalone":
+        return Subject(target, made, unsuited=f"not testable on {scenario.topology}: {unknown}")
+    return Subject(target, made, hooked=not unknown and not target.link_is_url)
+
+
+def hook_refusal(made: Environment) -> str:
+    """Return why the dial hook cannot be used in an environment; empty when it can."""
+    path = ":".join(str(folder) for folder in (HOOK, *made.python_path))
+    done = subprocess.run(
+        [made.interpreter, "-c", _ASK_HOOK],
+        env={"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return done.stdout.strip() if done.returncode == 0 else done.stderr.strip()[-300:]

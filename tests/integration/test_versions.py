@@ -1,0 +1,60 @@
+"""Workers with other versions of a package, and the stock app, in real runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests.integration.harness_cli import harness, only_run, scenario_text, summary
+
+
+def facts(reports: Path) -> dict[str, object]:
+    """Return run.json of the one run."""
+    found: dict[str, object] = orjson.loads((only_run(reports) / "run.json").read_bytes())
+    return found
+
+
+@pytest.mark.slow
+def test_the_stock_app_serves_the_same_load(tmp_path: Path) -> None:
+    """Without faults it keeps every promise that it makes; what it lacks is not applicable."""
+    scenario = tmp_path / "quick.yaml"
+    scenario.write_text(scenario_text(target="stock"))
+    done = harness("run", scenario, "--reports", tmp_path / "r")
+    found = {g["name"]: g["verdict"] for g in summary(tmp_path / "r")["guarantees"]}  # type: ignore[attr-defined]  # JSON
+    assert "fail" not in found.values(), done.stdout + done.stderr
+    assert found["stop-ends-task"] == found["session-read-your-writes"] == "pass"
+    assert found["tokens-exactly-once-in-order"] == found["canaries-delivered"] == "pass"
+
+
+@pytest.mark.slow
+def test_workers_run_with_the_version_that_was_asked_for(tmp_path: Path) -> None:
+    """`--with` reaches the workers, and run.json says what they really had."""
+    scenario = tmp_path / "quick.yaml"
+    scenario.write_text(scenario_text(target="stock", guarantees="[canaries-delivered]"))
+    choices = ("--with", "redis=8.0.1", "--reports", tmp_path / "r")
+    done = harness("run", scenario, *choices)
+    assert done.returncode == 0, done.stdout + done.stderr
+    saved = facts(tmp_path / "r")
+    assert saved["with"] == ["redis==8.0.1"]
+    assert saved["versions"]["redis"] == "8.0.1"  # type: ignore[index]  # JSON
+
+
+def test_a_topology_that_the_target_lacks_is_skipped_by_name(tmp_path: Path) -> None:
+    """Nothing is started; the reason names the target and what it runs on."""
+    scenario = tmp_path / "quick.yaml"
+    scenario.write_text(scenario_text(target="stock", topology="cluster"))
+    done = harness("run", scenario, "--reports", tmp_path / "r")
+    assert done.returncode == 4
+    assert "target stock runs on standalone, not on cluster" in done.stdout
+
+
+def test_a_version_that_does_not_exist_is_a_users_mistake(tmp_path: Path) -> None:
+    """Pip's own words are passed on."""
+    scenario = tmp_path / "quick.yaml"
+    scenario.write_text(scenario_text())
+    done = harness("run", scenario, "--with", "redis==0.0.1", "--reports", tmp_path / "r")
+    assert done.returncode == 3
+    assert "pip could not install it" in done.stderr
+    assert "No matching distribution found for redis==0.0.1" in done.stderr

@@ -10,7 +10,6 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 
-from runtime import health
 from runtime.api import (
     auths,
     chats,
@@ -18,6 +17,7 @@ from runtime.api import (
     configs,
     diagnostics,
     documents,
+    health,
     metrics,
     models,
     presence,
@@ -30,10 +30,10 @@ from runtime.api.openapi import describe
 from runtime.api.requests import BodyLimit, not_as_expected
 from runtime.api.schemas import PROBLEMS
 from runtime.api.support import reply
-from runtime.database import DatabaseUnavailable
 from runtime.redis.errors import RedisUnavailable
 from runtime.services import Services
 from runtime.settings import Settings
+from runtime.storage.database import DatabaseUnavailable
 from runtime.telemetry.middleware import RequestMetrics
 
 ROUTERS = (

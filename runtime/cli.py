@@ -10,11 +10,11 @@ from pathlib import Path
 import click
 import uvicorn
 
-from runtime import doctor
-from runtime.database_engine import driver_url
+from runtime.operate import doctor
 from runtime.redis.factory import topology_from
 from runtime.redis.urls import masked_url
 from runtime.settings import Settings, SettingsError, load_settings
+from runtime.storage.engine import driver_url
 from runtime.telemetry.logs import configure
 
 SHUTDOWN_S = 3

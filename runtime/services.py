@@ -1,4 +1,4 @@
-"""Everything one worker consists of, wired once; started in order and undone in reverse."""
+"""One worker: started in order, undone in reverse, and what its routes ask for."""
 
 from __future__ import annotations
 
@@ -6,51 +6,28 @@ import asyncio
 import contextlib
 import logging
 import time
-import uuid
 from collections import OrderedDict
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from runtime.accounts import Accounts
-from runtime.completions import Completion, Request, Tools
-from runtime.config_schema import JWT_EXPIRY
-from runtime.config_store import ACTION as CONFIG_ACTION
-from runtime.config_store import ConfigStore
-from runtime.database import Database, DatabaseUnavailable
-from runtime.memberships import Memberships
-from runtime.metrics import CommandObserver, Metrics
-from runtime.metrics_state import StateCollector
-from runtime.model_cache import ModelCache
-from runtime.passwords import Passwords
-from runtime.provider import Provider
-from runtime.realtime.documents_setup import create_documents
-from runtime.realtime.pools import shared_map
-from runtime.realtime.server import SocketServer, create_manager, create_socket_server
-from runtime.realtime.session_pool import SessionPool
-from runtime.redis.client import RedisClient
+from runtime.accounts.revocations import ACTION
+from runtime.accounts.tokens import Identity
+from runtime.config.store import ACTION as CONFIG_ACTION
+from runtime.operate.metrics_state import StateCollector
+from runtime.parts import Parts, RedisParts
 from runtime.redis.errors import RedisUnavailable
-from runtime.redis.factory import topology_from
-from runtime.redis.keys import Keys
 from runtime.redis.subscriber import Subscriber
-from runtime.redis.topology import Topology
-from runtime.response_streams import ResponseStreams
-from runtime.revocations import ACTION, RevocationNotices
-from runtime.sessions import CookieSessions, Lifetime, Sessions, SharedSessions
-from runtime.settings import Settings, parse_duration
-from runtime.sign_in_limit import SignInLimit
-from runtime.supervision import Loop, Supervisor
-from runtime.task_owner import TaskOwner
-from runtime.task_records import TaskRecords
-from runtime.task_stops import StopIntents
-from runtime.task_store import RUNNING, TaskRow, TaskStore
-from runtime.tasks import Draining, Tasks
+from runtime.settings import Settings
+from runtime.storage.database import DatabaseUnavailable
+from runtime.supervision import Loop
+from runtime.tasks.completions import Completion, Request, Tools
+from runtime.tasks.registry import Draining
+from runtime.tasks.store import RUNNING, TaskRow
 from runtime.telemetry import spans
-from runtime.tokens import Identity, Tokens, Told
 
 if TYPE_CHECKING:
-    from runtime.telemetry.setup import Telemetry
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -62,133 +39,14 @@ LOOP_SILENT_S = 3.0  # of loops that run each second, and without which stops ar
 SLOW_LOOP_SILENT_S = 10.0  # of loops that succeed within a few seconds
 
 
-class RedisParts:
-    """What exists only with Redis: one client, one subscription, the shared task records."""
-
-    def __init__(
-        self,
-        topology: Topology,
-        settings: Settings,
-        keys: Keys,
-        store: TaskStore,
-        metrics: Metrics,
-    ) -> None:
-        self.topology = topology
-        observer = CommandObserver(metrics, "commands")
-        self.client = RedisClient(topology, settings, observer=observer)
-        self.records = TaskRecords(
-            self.client, keys, settings.instance_id, settings.redis_task_ttl, store.states
-        )
-        self.intents = StopIntents(self.client, keys, store.request_stop)
-        self.subscriber: Subscriber | None = None
-
-    async def close(self) -> None:
-        """Close every connection."""
-        if self.subscriber is not None:
-            await self.subscriber.stop()
-        await self.client.close()
-        await self.topology.close()
-
-
-class Services:
+class Services(Parts):
     """The services of one worker."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.keys = Keys(settings.redis_key_prefix)
-        self.supervisor = Supervisor()
+        super().__init__(settings)
         self.started = self.draining = False
-        self.metrics = Metrics()
-        self.telemetry = _telemetry_of(settings, self.metrics)
-        self.database = Database(settings.database)
-        self.passwords = Passwords(settings.argon2_time_cost, settings.argon2_memory_kib)
-        self.task_store = TaskStore(self.database, f"{settings.instance_id}.{uuid.uuid4().hex[:8]}")
-        topology = topology_from(settings)
-        self.redis = (
-            RedisParts(topology, settings, self.keys, self.task_store, self.metrics)
-            if topology
-            else None
-        )
-        client = self.redis.client if self.redis else None
-        self.config = ConfigStore(self.database, client, self.keys, settings)
-        self.config.on_change(self._configure)
-        self.models = shared_map(client, self.keys.models)
-        self.model_lists = ModelCache(self.config, client, self.keys, settings, self.models)
-        self.provider = Provider(self.model_lists.route)
-        self.sign_in_limit = SignInLimit(client, self.keys, settings)
-        self.accounts = Accounts(self.database)
-        self.sessions = self._make_sessions()
-        self.notices = RevocationNotices(
-            client, self.keys, self._recheck_sockets, settings.jwt_expires_in
-        )
-        self.tokens = self._make_tokens()
-        self.tasks = self._make_tasks()
-        self.streams = ResponseStreams(
-            self.task_store, client, self.keys, settings.redis_response_stream_ttl
-        )
-        self.task_owner = TaskOwner(
-            self.task_store,
-            self.tasks,
-            self.streams,
-            self.redis.records if self.redis else None,
-            self.emit_to_user,
-        )
-        self._sockets_topology = _separate_topology(settings)
-        self._sockets_client = _separate_client(settings, self._sockets_topology)
-        self.memberships = Memberships(self.database)
-        self.realtime = self._make_realtime(client, self._sockets_topology or topology)
-        self.documents = create_documents(
-            settings, self.realtime, self.database, self.memberships, self._sockets_client or client
-        )
         self._chat_owners: OrderedDict[str, str] = OrderedDict()
         self.metrics.registry.register(StateCollector(self))
-        self.database.on_write_wait = partial(self.metrics.waited, "database-writer")
-        self.model_lists.on_lock_wait = partial(self.metrics.waited, "model-list")
-
-    def _make_realtime(self, client: RedisClient | None, topology: Topology | None) -> SocketServer:
-        """Return the sockets' server; `topology` carries its events, `client` its pools."""
-        pool = SessionPool(
-            client,
-            self.keys,
-            self.settings.instance_id,
-            lease_s=self.settings.instance_lease,
-            timeout_s=self.settings.session_pool_timeout,
-        )
-        return create_socket_server(
-            self.settings,
-            create_manager(self.settings, topology, self.keys),
-            self.tokens.verify,
-            pool,
-            keys=self.keys,
-            memberships=self.memberships,
-            supervisor=self.supervisor,
-        )
-
-    def _make_sessions(self) -> Sessions:
-        """Return sessions in Redis, or in signed cookies where there is none; said once."""
-        s = self.settings
-        lifetime = Lifetime(s.session_lifetime, s.session_rolling)
-        if self.redis is not None and s.enable_star_sessions_middleware:
-            return SharedSessions(self.redis.client, self.keys, s.webui_secret_key, lifetime)
-        if s.enable_star_sessions_middleware:
-            log.warning("Redis is not configured: sessions are kept in signed cookies.")
-        return CookieSessions(s.webui_secret_key, lifetime)
-
-    def _make_tokens(self) -> Tokens:
-        s = self.settings
-        told = Told(self.notices.token, self.notices.user, self.notices.heard)
-        return Tokens(
-            self.database, s.webui_secret_key, s.jwt_expires_in, told, s.revocation_policy
-        )
-
-    def _make_tasks(self) -> Tasks:
-        if self.redis is None:
-            return Tasks(self.task_store.request_stop)
-        tasks = Tasks(self.task_store.request_stop, self.redis.records, self.redis.intents)
-        self.redis.records.running = lambda: tasks.running
-        self.redis.records.is_finished = tasks.is_finished
-        self.redis.intents.cancel = tasks.cancel
-        return tasks
 
     # life
 
@@ -251,8 +109,8 @@ class Services:
         await self.drain()
         parts = [self.realtime.stop, self.documents.stop, self.supervisor.stop]
         parts += [self.redis.close] if self.redis else []
-        parts += [self._sockets_client.close] if self._sockets_client else []
-        parts += [self._sockets_topology.close] if self._sockets_topology else []
+        parts += [self.sockets_client.close] if self.sockets_client else []
+        parts += [self.sockets_topology.close] if self.sockets_topology else []
         parts += [self.model_lists.close, self.provider.close]
         parts += [self.config.close, self.database.close]
         parts += [self.telemetry.stop] if self.telemetry else []
@@ -283,10 +141,6 @@ class Services:
                 await completion.run()
 
         await self.tasks.start(request.task_id, request.chat_id, work)
-
-    async def emit_to_user(self, user_id: str, payload: dict[str, Any]) -> None:
-        """Send an `events` message to all sockets of a user."""
-        await self.realtime.emit_to_user(user_id, payload)
 
     async def chat_owner(self, chat_id: str) -> str | None:
         """Return the owner of a chat; an owner never changes, so the answer is remembered."""
@@ -320,15 +174,6 @@ class Services:
         return {"samesite": site, "secure": secure}
 
     # background
-
-    def _configure(self, keys: frozenset[str]) -> None:
-        """Have changed configuration values take effect on this worker."""
-        if JWT_EXPIRY in keys:
-            lifetime = parse_duration(self.config[JWT_EXPIRY])
-            self.tokens.lifetime_s = self.notices.lifetime_s = lifetime
-
-    async def _recheck_sockets(self, room: str) -> None:
-        await self.realtime.recheck_room(room)
 
     async def _drop_session(self, identifier: str) -> None:
         for _ in range(DROP_TRIES):
@@ -365,24 +210,6 @@ class Services:
                 await self.database.forget_expired_revocations()
                 loop.succeeded()
             await asyncio.sleep(FORGET_EVERY_S)
-
-
-def _separate_topology(settings: Settings) -> Topology | None:
-    """Return the topology of the sockets' own Redis, None when they share the other one."""
-    return topology_from(settings.websocket()) if settings.separate_websocket_redis else None
-
-
-def _telemetry_of(settings: Settings, metrics: Metrics) -> Telemetry | None:
-    """Start OpenTelemetry if it is on; only then is it imported."""
-    if not settings.enable_otel:
-        return None
-    from runtime.telemetry.setup import Telemetry
-
-    return Telemetry(settings, settings.instance_id, metrics.registry)
-
-
-def _separate_client(settings: Settings, topology: Topology | None) -> RedisClient | None:
-    return RedisClient(topology, settings.websocket()) if topology else None
 
 
 def status_of(services: Services) -> dict[str, Any]:

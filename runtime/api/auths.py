@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
+from runtime.accounts.sessions import COOKIE
 from runtime.api.requests import JsonRoute
 from runtime.api.schemas import (
     Added,
@@ -19,8 +20,7 @@ from runtime.api.schemas import (
     WhoAmI,
 )
 from runtime.api.support import TOKEN_COOKIE, Admin, Who, reply, services
-from runtime.database import EmailTaken, User
-from runtime.sessions import COOKIE
+from runtime.storage.database import EmailTaken, User
 
 router = APIRouter(prefix="/api/v1/auths", route_class=JsonRoute)
 ROLES = ("admin", "user", "pending")

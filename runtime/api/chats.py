@@ -7,14 +7,14 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
+from runtime.accounts.tokens import Identity
 from runtime.api import chat_schemas as shown
 from runtime.api.schemas import Done
 from runtime.api.support import Who, json_object, reply, services, text_field
-from runtime.completions import Request as CompletionRequest
-from runtime.response_streams import output_of
-from runtime.task_store import RUNNING, MessageRow, MessageTaken, Partial
-from runtime.tasks import Draining
-from runtime.tokens import Identity
+from runtime.tasks.completions import Request as CompletionRequest
+from runtime.tasks.registry import Draining
+from runtime.tasks.response_streams import output_of
+from runtime.tasks.store import RUNNING, MessageRow, MessageTaken, Partial
 
 router = APIRouter(prefix="/api")
 TITLE = "New Chat"

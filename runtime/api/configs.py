@@ -12,10 +12,10 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Request
 from pydantic import BaseModel
 
-from runtime import config_schema as schema
 from runtime.api.requests import JsonRoute
 from runtime.api.schemas import Strict
 from runtime.api.support import Admin, services
+from runtime.config import schema as schema
 
 router = APIRouter(route_class=JsonRoute)
 

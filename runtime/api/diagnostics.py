@@ -8,13 +8,13 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from runtime.api.support import Admin, reply, services
-from runtime.diagnostics import survey
+from runtime.operate.diagnostics import survey
 
 router = APIRouter(prefix="/api/v1")
 
 
 class Diagnostics(BaseModel):
-    """What `runtime.diagnostics.survey` finds; `redis` is missing without Redis."""
+    """What `runtime.operate.diagnostics.survey` finds; `redis` is missing without Redis."""
 
     instance: str
     settings_fingerprint: str

@@ -7,11 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import BaseModel, StringConstraints
 
+from runtime.accounts.identity import Identity
 from runtime.api.requests import JsonRoute
 from runtime.api.room_schemas import Identifier
 from runtime.api.schemas import Strict
 from runtime.api.support import Who, reply, services
-from runtime.identity import Identity
 
 router = APIRouter(prefix="/api/v1/notes", route_class=JsonRoute)
 LONGEST_TEXT = 1 << 20

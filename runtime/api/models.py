@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
+from runtime.accounts.tokens import Identity
 from runtime.api.chat_schemas import Models
 from runtime.api.requests import JsonRoute
 from runtime.api.support import Admin, Who, reply, services
-from runtime.config_schema import MODEL_ORDER
-from runtime.model_lists import ListError, Model, ordered
-from runtime.tokens import Identity
+from runtime.config.schema import MODEL_ORDER
+from runtime.models.lists import ListError, Model, ordered
 
 router = APIRouter(prefix="/api/models", route_class=JsonRoute)
 

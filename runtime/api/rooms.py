@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
+from runtime.accounts.identity import Identity
 from runtime.api import room_schemas as schemas
 from runtime.api.requests import JsonRoute
 from runtime.api.schemas import Done
 from runtime.api.support import Who, reply, services
-from runtime.identity import Identity
-from runtime.memberships import Kind, Permission, Resource
 from runtime.redis.errors import RedisUnavailable
+from runtime.storage.memberships import Kind, Permission, Resource
 
 router = APIRouter(prefix="/api/v1", route_class=JsonRoute)
 

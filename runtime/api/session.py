@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
+from runtime.accounts.sessions import (
+    COOKIE,
+    Session,
+    SessionConflict,
+    SessionEnded,
+    SessionTooLarge,
+)
 from runtime.api.schemas import JSON_OBJECT, SessionData
 from runtime.api.support import Who, json_object, reply, services
 from runtime.redis.errors import RedisUnavailable
-from runtime.sessions import COOKIE, Session, SessionConflict, SessionEnded, SessionTooLarge
 
 router = APIRouter(prefix="/api/v1/session")
 LARGEST_SESSION_KEYS = 100

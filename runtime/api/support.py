@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 from fastapi import Depends, HTTPException, Request, Response
 
-from runtime.tokens import Identity
+from runtime.accounts.tokens import Identity
 
 if TYPE_CHECKING:
     from runtime.services import Services

@@ -7,13 +7,13 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
+from runtime.accounts.tokens import Identity
 from runtime.api import chat_schemas as shown
 from runtime.api.chats import require_chat
 from runtime.api.support import Admin, Who, reply, services
 from runtime.redis.errors import RedisUnavailable
-from runtime.task_stops import CANCELLED, FINISHED, NOT_FOUND, REQUESTED
-from runtime.task_store import RUNNING, TaskRow
-from runtime.tokens import Identity
+from runtime.tasks.stops import CANCELLED, FINISHED, NOT_FOUND, REQUESTED
+from runtime.tasks.store import RUNNING, TaskRow
 
 router = APIRouter(prefix="/api/tasks")
 

@@ -45,7 +45,7 @@ class SocketClaims(Protocol):
 
 
 class SocketIdentity(Protocol):
-    """Who a token is for (`runtime.tokens.Identity`)."""
+    """Who a token is for (`runtime.accounts.tokens.Identity`)."""
 
     @property
     def user(self) -> SocketUser:

@@ -81,6 +81,9 @@ class PubSubManager(socketio.AsyncRedisManager):  # type: ignore[misc]  # shippe
         if self.redis is not None:
             await self.pubsub.aclose()
             await self.redis.aclose()
+            watcher = getattr(self.redis.connection_pool, "sentinel_manager", None)
+            for sentinel in watcher.sentinels if watcher else ():  # the pool leaves them open
+                await sentinel.aclose()
 
     async def control(self, message: dict[str, Any], to: str = "") -> None:
         """Stock managers have no such message; re-verification closes sockets later."""

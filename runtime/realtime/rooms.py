@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import socketio
 
-from runtime.memberships import Kind, Permission, Resource
 from runtime.realtime.identities import Identities, SocketIdentity
 from runtime.realtime.usage import UsagePool
+from runtime.storage.memberships import Kind, Permission, Resource
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ Handler = Callable[[str, SocketIdentity, dict[str, Any]], Awaitable[Any]]
 
 
 class Access(Protocol):
-    """Who may do what (`runtime.memberships.Memberships`)."""
+    """Who may do what (`runtime.storage.memberships.Memberships`)."""
 
     async def permission(
         self, kind: Kind, identifier: str, user: str, role: str

@@ -10,8 +10,6 @@ from typing import Any
 
 import socketio
 
-from runtime.leader import Leader, run_when_leading
-from runtime.memberships import Memberships
 from runtime.realtime import codec
 from runtime.realtime.admission import Admission
 from runtime.realtime.calls import EventCalls
@@ -21,6 +19,7 @@ from runtime.realtime.identities import (
     Identities,
     SocketIdentity,
 )
+from runtime.realtime.leader import Leader, run_when_leading
 from runtime.realtime.manager import LocalDelivery, MemoryManager, StreamsManager, encode_event
 from runtime.realtime.presence import Presence
 from runtime.realtime.rooms import Access, RoomEvents
@@ -31,6 +30,7 @@ from runtime.realtime.usage import UsagePool
 from runtime.redis.keys import Keys
 from runtime.redis.topology import Topology
 from runtime.settings import Settings
+from runtime.storage.memberships import Memberships
 from runtime.supervision import Supervisor
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from typing import Any
 
 import orjson
 
-from runtime.leader import NO_FENCE, Deposed
 from runtime.realtime import session_scripts as scripts
+from runtime.realtime.leader import NO_FENCE, Deposed
 from runtime.realtime.session_pool import Command, Record, SessionPool
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ Scores are seconds of the server's clock, so hosts' clocks do not matter. All ke
 
 from __future__ import annotations
 
-from runtime.leader import FENCED
+from runtime.realtime.leader import FENCED
 
 # KEYS hash, seen, users, the user's room, further indexes; ARGV sid, record, user, ttl
 PUT = """

@@ -12,7 +12,7 @@ import random
 import time
 from typing import Any
 
-from runtime.leader import FENCED, NO_FENCE, Deposed
+from runtime.realtime.leader import FENCED, NO_FENCE, Deposed
 from runtime.redis.client import RedisClient
 from runtime.redis.errors import RedisUnavailable
 from runtime.redis.keys import Keys

@@ -66,7 +66,7 @@ class Observed(Protocol):
 
 
 class Observer(Protocol):
-    """Measures exchanges (`runtime.metrics.CommandObserver`)."""
+    """Measures exchanges (`runtime.operate.metrics.CommandObserver`)."""
 
     def begin(self, name: str, count: int) -> Observed:
         """Note that `count` commands are sent; `name` holds no argument."""

@@ -6,7 +6,7 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from runtime.metrics import Metrics
+from runtime.operate.metrics import Metrics
 
 UNKNOWN_ROUTE = "unknown"
 SERVER_ERROR = 500

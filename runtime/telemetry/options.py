@@ -18,14 +18,14 @@ SHORTEST_TOKEN = 16
 # what Open WebUI calls a source, and the logger that it is here
 SOURCES = {
     "MAIN": "runtime",
-    "AUTH": "runtime.tokens",
-    "CONFIG": "runtime.config_store",
-    "DB": "runtime.database",
-    "MODELS": "runtime.model_cache",
-    "OPENAI": "runtime.provider",
+    "AUTH": "runtime.accounts.tokens",
+    "CONFIG": "runtime.config.store",
+    "DB": "runtime.storage.database",
+    "MODELS": "runtime.models.cache",
+    "OPENAI": "runtime.models.provider",
     "REDIS": "runtime.redis",
     "SOCKET": "runtime.realtime",
-    "TASKS": "runtime.tasks",
+    "TASKS": "runtime.tasks.registry",
     "TELEMETRY": "runtime.telemetry",
 }
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")

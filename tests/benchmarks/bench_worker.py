@@ -15,11 +15,11 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Respons
 from redis.asyncio import Redis
 
 import runtime.app
+from runtime.accounts.sessions import COOKIE
+from runtime.accounts.tokens import Claims
 from runtime.api.support import reply, services, token_of
 from runtime.cli import main
-from runtime.sessions import COOKIE
 from runtime.settings import Settings
-from runtime.tokens import Claims
 
 router = APIRouter(prefix="/bench")
 create_runtime = runtime.app.create_app

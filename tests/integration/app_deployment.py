@@ -122,6 +122,13 @@ class Program:
         assert self._process is not None
         self._process.send_signal(number)
 
+    @property
+    def ended(self) -> str:
+        """Return its exit code and the end of its log once it ended by itself, else nothing."""
+        if self._process is None or self._process.returncode is None:
+            return ""
+        return f"ended with {self._process.returncode}:\n{self.log.read_text()[-2000:]}"
+
     async def stop(self, kill: bool = False) -> int:
         """End it and return its exit code."""
         process = self._process
@@ -185,8 +192,13 @@ class Deployment:
 
     async def ready(self) -> None:
         """Wait until every worker says that it is ready."""
-        for url in self.urls:
-            await wait_for(lambda url=url: self._is_ready(url), 40, f"{url} ready")
+        for url, worker in zip(self.urls, self.workers, strict=True):
+            label = f"{url} ready"
+            ended = await wait_for(lambda u=url, w=worker: self._ready_or_ended(u, w), 40, label)
+            assert ended == "ready", ended
+
+    async def _ready_or_ended(self, url: str, worker: Program) -> str:
+        return worker.ended or ("ready" if await self._is_ready(url) else "")
 
     async def _is_ready(self, url: str) -> bool:
         async with self.http.get(f"{url}/ready") as answer:

@@ -9,7 +9,7 @@ import socketio
 from pycrdt import Doc, Text
 
 from harness.waiting import wait_for
-from runtime.memberships import Memberships, Permission
+from runtime.storage.memberships import Memberships, Permission
 from tests.integration.app_deployment import Deployment, User
 
 ANSWER_S = 8

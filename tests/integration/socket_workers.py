@@ -14,14 +14,14 @@ import socketio
 import uvicorn
 from bus_servers import HOST, free_port, until
 
-from runtime.database import Database, User
-from runtime.memberships import Memberships
 from runtime.realtime.server import SocketServer, create_manager, create_socket_server
 from runtime.realtime.session_pool import SessionPool
 from runtime.redis.client import RedisClient
 from runtime.redis.factory import topology_from
 from runtime.redis.keys import Keys
 from runtime.settings import load_settings
+from runtime.storage.database import Database, User
+from runtime.storage.memberships import Memberships
 from runtime.supervision import Supervisor
 
 KEYS = Keys("test")

@@ -12,10 +12,10 @@ import pytest_asyncio
 from postgres_server import postgres
 
 from harness.waiting import wait_for
-from runtime.accounts import Accounts
-from runtime.database import Database, User
+from runtime.accounts.store import Accounts
+from runtime.accounts.tokens import Tokens
+from runtime.storage.database import Database, User
 from runtime.supervision import Supervisor
-from runtime.tokens import Tokens
 
 SECRET = "0123456789abcdef0123456789abcdef"
 ANN = User("ann", "ann@x.example", "Ann", "user", "hash")

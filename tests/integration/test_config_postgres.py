@@ -13,11 +13,11 @@ import sqlalchemy as sa
 from postgres_server import Databases, postgres
 
 from harness.waiting import wait_for
-from runtime import config_rows as rows
-from runtime.config_store import ConfigStore
-from runtime.database import Database, DatabaseUnavailable
+from runtime.config import rows as rows
+from runtime.config.store import ConfigStore
 from runtime.redis.keys import Keys
 from runtime.settings import load_settings
+from runtime.storage.database import Database, DatabaseUnavailable
 from runtime.supervision import Supervisor
 
 WORKERS = 5

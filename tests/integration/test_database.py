@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from postgres_server import Databases, postgres
 
 from harness.waiting import wait_for
-from runtime.database import Database, DatabaseUnavailable, EmailTaken, User
-from runtime.task_store import MessageTaken, Partial, TaskRow, TaskStore
+from runtime.storage.database import Database, DatabaseUnavailable, EmailTaken, User
+from runtime.tasks.store import MessageTaken, Partial, TaskRow, TaskStore
 from tests.integration.app_deployment import Deployment, deployment
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -7,8 +7,8 @@ from pathlib import Path
 from bus_servers import Server, serving
 
 from harness.waiting import wait_for
-from runtime.database import Database
-from runtime.memberships import Memberships
+from runtime.storage.database import Database
+from runtime.storage.memberships import Memberships
 from tests.integration.app_deployment import deployment
 from tests.integration.documents_editor import Editor, close, open_note
 

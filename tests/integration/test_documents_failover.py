@@ -13,9 +13,9 @@ from bus_servers import SentinelSet
 from test_tasks_topologies import environment
 
 from harness.waiting import wait_for
-from runtime.database import Database
-from runtime.document_rows import DocumentRows
-from runtime.memberships import Memberships
+from runtime.storage.database import Database
+from runtime.storage.documents import DocumentRows
+from runtime.storage.memberships import Memberships
 from tests.integration.app_deployment import Deployment, deployment
 from tests.integration.documents_editor import Editor, close, open_note
 

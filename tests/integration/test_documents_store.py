@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from bus_servers import Server, serving, topology_of
 
-from runtime.realtime.documents_memory import MemoryDocuments
-from runtime.realtime.documents_store import (
+from runtime.documents.memory import MemoryDocuments
+from runtime.documents.store import (
     NOT_EMPTY,
     NOTHING,
     STORED,

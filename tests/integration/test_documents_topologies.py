@@ -14,10 +14,10 @@ from bus_servers import Server
 from test_tasks_topologies import servers
 
 from harness.waiting import wait_for
-from runtime.database import Database
-from runtime.document_rows import DocumentRow, DocumentRows
-from runtime.memberships import Memberships
-from runtime.realtime import crdt
+from runtime.documents import crdt
+from runtime.storage.database import Database
+from runtime.storage.documents import DocumentRow, DocumentRows
+from runtime.storage.memberships import Memberships
 from tests.integration.app_deployment import Deployment, deployment
 from tests.integration.documents_editor import Editor, close, open_note
 

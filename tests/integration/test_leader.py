@@ -11,7 +11,7 @@ import pytest
 from bus_servers import serving, until
 from pool_backends import KINDS, Backend, backend_of
 
-from runtime.leader import Deposed, Leader, run_when_leading
+from runtime.realtime.leader import Deposed, Leader, run_when_leading
 from runtime.redis.client import RedisClient
 from runtime.redis.factory import topology_from
 from runtime.redis.keys import Keys

@@ -11,7 +11,7 @@ import pytest
 from bus_servers import until
 from pool_backends import KINDS, Backend, backend_of
 
-from runtime.leader import Deposed
+from runtime.realtime.leader import Deposed
 from runtime.realtime.pools import shared_map
 from runtime.realtime.session_pool import SessionPool
 from runtime.realtime.session_reaper import SessionReaper

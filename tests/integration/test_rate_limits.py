@@ -13,8 +13,8 @@ import pytest
 from bus_cluster import ClusterSet
 from bus_servers import HOST, SentinelSet, Server, serving, topology_of, until
 
-from runtime.rate_limit import RateLimit
-from runtime.rate_window import Window
+from runtime.limits.rate_limit import RateLimit
+from runtime.limits.window import Window
 from runtime.redis.client import RedisClient
 from runtime.redis.keys import Keys
 from runtime.settings import Settings, load_settings
@@ -88,7 +88,8 @@ async def test_exactly_the_limit_is_admitted_across_workers(
     topology: Callable[[Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of 100 simultaneous attempts on three workers exactly 15 are admitted, for each key."""
-    monkeypatch.setattr("runtime.rate_limit.DEADLINE_S", 20)  # a starved machine is no outage
+    # a starved machine is no outage
+    monkeypatch.setattr("runtime.limits.rate_limit.DEADLINE_S", 20)
     async with topology(tmp_path) as found:
         patient = found.model_copy(update={"redis_socket_timeout": 20.0})
         await exactly(patient)
@@ -210,6 +211,6 @@ async def test_servers_clock_decides(server: Server, monkeypatch: pytest.MonkeyP
     async with limits(load_settings({"REDIS_URL": server.url}), 2) as (one, two):
         assert await burst([one], 10, "u") == 10
         real = __import__("time").time_ns
-        monkeypatch.setattr("runtime.rate_limit.time.time_ns", lambda: real() + 3600 * 10**9)
+        monkeypatch.setattr("runtime.limits.rate_limit.time.time_ns", lambda: real() + 3600 * 10**9)
         assert await burst([two], 10, "u") == 5
         assert HOST in server.url

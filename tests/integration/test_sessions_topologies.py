@@ -12,13 +12,13 @@ from bus_servers import Server, serving
 from test_bus_cluster import ClusterSet
 from test_rate_limits import cluster, sentinel, standalone
 
-from runtime.database import User
-from runtime.identity import Claims, Identity
+from runtime.accounts.identity import Claims, Identity
+from runtime.accounts.sessions import Lifetime, SessionEnded, SharedSessions
 from runtime.redis.client import RedisClient
 from runtime.redis.factory import topology_from
 from runtime.redis.keys import Keys
-from runtime.sessions import Lifetime, SessionEnded, SharedSessions
 from runtime.settings import Settings, load_settings
+from runtime.storage.database import User
 
 SECRET = "0123456789abcdef0123456789abcdef"
 KEYS = Keys("test")

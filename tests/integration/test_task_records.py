@@ -14,8 +14,8 @@ from runtime.redis.client import RedisClient
 from runtime.redis.keys import Keys
 from runtime.settings import load_settings
 from runtime.supervision import Supervisor
-from runtime.task_records import TaskRecords
-from runtime.tasks import Tasks
+from runtime.tasks.records import TaskRecords
+from runtime.tasks.registry import Tasks
 
 KEYS = Keys("test")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest_asyncio
 from postgres_server import postgres
 
-from runtime.database import Database
-from runtime.task_store import Partial, TaskRow, TaskStore
+from runtime.storage.database import Database
+from runtime.tasks.store import Partial, TaskRow, TaskStore
 
 CHATS = 40
 

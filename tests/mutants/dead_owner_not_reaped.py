@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runtime.task_owner import TaskOwner
+from runtime.tasks.owner import TaskOwner
 from tests.mutants.broken import serve
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runtime.tokens import Claims, Tokens
+from runtime.accounts.tokens import Claims, Tokens
 from tests.mutants.broken import serve
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from runtime.redis.errors import RedisUnavailable
-from runtime.task_stops import REQUESTED, StopIntents
+from runtime.tasks.stops import REQUESTED, StopIntents
 from tests.mutants.broken import serve
 
 

@@ -10,7 +10,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from runtime.tokens import Identity, Tokens
+from runtime.accounts.tokens import Identity, Tokens
 from tests.mutants.broken import serve
 
 TIMEOUT_S = 0.5  # bounded, as a careful author of this defect would have it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runtime.task_records import Command, TaskRecords
+from runtime.tasks.records import Command, TaskRecords
 from tests.mutants.broken import serve
 
 

@@ -7,7 +7,7 @@ import sqlite3
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-from runtime.database_engine import prepare_sqlite
+from runtime.storage.engine import prepare_sqlite
 
 WORKERS, ROUNDS = 3, 40
 

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.response_streams import ResponseStream, parse_log
+from runtime.tasks.response_streams import ResponseStream, parse_log
 
 
 def apply(log: bytes, command: tuple[Any, ...]) -> bytes:

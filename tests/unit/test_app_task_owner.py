@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest_asyncio
 
-from runtime.database import Database
 from runtime.redis.keys import Keys
-from runtime.response_streams import ResponseStreams
-from runtime.task_owner import LOOKS, TaskOwner
-from runtime.task_store import Partial, TaskRow, TaskStore
-from runtime.tasks import Tasks
+from runtime.storage.database import Database
+from runtime.tasks.owner import LOOKS, TaskOwner
+from runtime.tasks.registry import Tasks
+from runtime.tasks.response_streams import ResponseStreams
+from runtime.tasks.store import Partial, TaskRow, TaskStore
 
 
 @dataclass

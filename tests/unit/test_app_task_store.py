@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 import sqlalchemy as sa
 
-from runtime.database import Database
-from runtime.task_store import MessageTaken, Partial, TaskRow, TaskStore, task_stops
+from runtime.storage.database import Database
+from runtime.tasks.store import MessageTaken, Partial, TaskRow, TaskStore, task_stops
 
 
 @pytest_asyncio.fixture

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from runtime.provider import EventParser, ProviderError
+from runtime.models.provider import EventParser, ProviderError
 from runtime.supervision import Loop, Supervisor
-from runtime.task_stops import parse
-from runtime.tasks import Draining, Tasks
+from runtime.tasks.registry import Draining, Tasks
+from runtime.tasks.stops import parse
 
 
 async def kept_nowhere(task_id: str) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from runtime.database import Database, DatabaseUnavailable, EmailTaken, User
-from runtime.passwords import Passwords
-from runtime.tokens import Tokens
+from runtime.accounts.passwords import Passwords
+from runtime.accounts.tokens import Tokens
+from runtime.storage.database import Database, DatabaseUnavailable, EmailTaken, User
 
 SECRET = "0123456789abcdef0123456789abcdef"
 
@@ -53,7 +53,7 @@ async def test_revocation_is_seen_by_a_worker_that_was_told_nothing(
     assert identity is not None
     await here.revoke(identity.claims)
     assert await here.verify(token) is None
-    monkeypatch.setattr("runtime.verified_tokens.ALONE_S", -1.0)
+    monkeypatch.setattr("runtime.accounts.verified.ALONE_S", -1.0)
     assert await there.verify(token) is None
 
 

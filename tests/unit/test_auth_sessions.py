@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from runtime.database import User
-from runtime.identity import Claims, Identity
-from runtime.sessions import CookieSessions, Lifetime, SessionTooLarge
+from runtime.accounts.identity import Claims, Identity
+from runtime.accounts.sessions import CookieSessions, Lifetime, SessionTooLarge
+from runtime.storage.database import User
 
 SECRET = "0123456789abcdef0123456789abcdef"
 MONTH = 30 * 86400

@@ -13,11 +13,11 @@ import pytest_asyncio
 from test_auth_sessions import signed_in
 
 from harness.waiting import wait_for
-from runtime.accounts import Accounts
-from runtime.database import Database, DatabaseUnavailable, User
+from runtime.accounts.store import Accounts
+from runtime.accounts.tokens import Tokens
+from runtime.accounts.verified import ALONE_S, FOLLOWED_S, LONGEST_S, VerifiedTokens
+from runtime.storage.database import Database, DatabaseUnavailable, User
 from runtime.supervision import Supervisor
-from runtime.tokens import Tokens
-from runtime.verified_tokens import ALONE_S, FOLLOWED_S, LONGEST_S, VerifiedTokens
 
 SECRET = "0123456789abcdef0123456789abcdef"
 
@@ -27,7 +27,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr("runtime.verified_tokens.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("runtime.accounts.verified.time.monotonic", lambda: self.now)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.config_schema import ITEMS, ConfigError, checked, defaults_of, duration_text, flat
+from runtime.config.schema import ITEMS, ConfigError, checked, defaults_of, duration_text, flat
 from runtime.settings import load_settings, parse_duration
 
 

@@ -10,12 +10,12 @@ import pytest
 import pytest_asyncio
 import sqlalchemy as sa
 
-from runtime import config_rows as rows
-from runtime.config_schema import ConfigError
-from runtime.config_store import ConfigStore
-from runtime.database import Database
+from runtime.config import rows as rows
+from runtime.config.schema import ConfigError
+from runtime.config.store import ConfigStore
 from runtime.redis.keys import Keys
 from runtime.settings import load_settings
+from runtime.storage.database import Database
 
 Worker = Callable[..., Awaitable[ConfigStore]]
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from harness.waiting import wait_for
-from runtime.diagnostics import connections_of, fingerprint, kind_of
+from runtime.operate.diagnostics import connections_of, fingerprint, kind_of
 from runtime.redis.keys import Keys
 from runtime.settings import load_settings
 from runtime.supervision import Loop, Supervisor

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycrdt import Doc, Text
 
-from runtime.realtime import crdt
+from runtime.documents import crdt
 
 # who edits, whether it first hears of the others, where, and what is typed (nothing: delete)
 EDITS = st.lists(

@@ -10,13 +10,13 @@ import pytest
 import pytest_asyncio
 from pycrdt import Doc, Text
 
-from runtime.database import Database
-from runtime.document_rows import DocumentRows
-from runtime.realtime import crdt
-from runtime.realtime.documents_access import DocumentAccess, normal_id
-from runtime.realtime.documents_journal import Journal
-from runtime.realtime.documents_memory import MemoryDocuments
-from runtime.realtime.documents_store import NOT_EMPTY, STORED, TOO_LARGE, Limits, Replaced
+from runtime.documents import crdt
+from runtime.documents.access import DocumentAccess, normal_id
+from runtime.documents.journal import Journal
+from runtime.documents.memory import MemoryDocuments
+from runtime.documents.store import NOT_EMPTY, STORED, TOO_LARGE, Limits, Replaced
+from runtime.storage.database import Database
+from runtime.storage.documents import DocumentRows
 
 NOTE = "note:1"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from opentelemetry.sdk.metrics.export import Gauge, Histogram, Sum
 
-from runtime.metrics import CommandObserver, Metrics, error_class
+from runtime.operate.metrics import CommandObserver, Metrics, error_class
 from runtime.redis.client import name_of
 from runtime.redis.errors import BreakerOpen, RedisUnavailable
 from runtime.services import Services

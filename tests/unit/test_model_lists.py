@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.model_lists import ListError, connections, merged, ordered, parsed
+from runtime.models.lists import ListError, connections, merged, ordered, parsed
 
 
 def test_first_provider_wins_and_prefixes_keep_both() -> None:

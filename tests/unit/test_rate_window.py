@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.rate_limit import RateLimit, network_of
-from runtime.rate_window import Tally, Window
+from runtime.limits.rate_limit import RateLimit, network_of
+from runtime.limits.window import Tally, Window
 from runtime.redis.keys import Keys
 
 WINDOWS = st.builds(
@@ -108,7 +108,7 @@ async def test_memory_limit_ignores_case_and_keeps_keys_apart(alone: RateLimit) 
 
 async def test_memory_of_keys_is_bounded(alone: RateLimit, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many keys come, only so many are remembered, the latest of them."""
-    monkeypatch.setattr("runtime.rate_limit.REMEMBERED", 10)
+    monkeypatch.setattr("runtime.limits.rate_limit.REMEMBERED", 10)
     for n in range(50):
         await alone.take(str(n))
     assert alone.status()["keys"] == 10

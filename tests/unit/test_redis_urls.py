@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
-from runtime.database_engine import driver_url
 from runtime.realtime.pubsub import manager_url
 from runtime.redis.cluster import Cluster, parse_nodes
 from runtime.redis.factory import topology_from
@@ -21,6 +20,7 @@ from runtime.redis.sentinel import Sentinel
 from runtime.redis.tls import Tls
 from runtime.redis.urls import masked_url, parse_redis_url
 from runtime.settings import UNITS, SettingsError, load_settings, parse_duration, parse_hosts
+from runtime.storage.engine import driver_url
 
 names = st.from_regex(r"[a-z][a-z0-9-]{0,20}(\.[a-z0-9]{1,8}){0,2}", fullmatch=True)
 ipv6 = st.ip_addresses(v=6).map(str)

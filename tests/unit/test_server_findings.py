@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from runtime.operate.findings import Server, judge
 from runtime.redis.errors import CODES
 from runtime.redis.permissions import acl_rules, sentinel_rules
-from runtime.server_findings import Server, judge
 
 FINE = Server(
     where="h:1",

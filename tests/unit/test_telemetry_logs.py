@@ -77,7 +77,7 @@ def test_sources_have_levels_of_their_own(untouched: None) -> None:
     """SRC_LOG_LEVELS makes one source louder than the rest."""
     configure("WARNING", {"runtime.redis": "DEBUG"}, "text")
     assert logging.getLogger("runtime.redis.client").isEnabledFor(logging.DEBUG)
-    assert not logging.getLogger("runtime.tasks").isEnabledFor(logging.INFO)
+    assert not logging.getLogger("runtime.tasks.registry").isEnabledFor(logging.INFO)
 
 
 def test_a_collector_that_is_away_is_logged_seldom() -> None:

@@ -1,0 +1,1 @@
+"""Accounts: who signs in, tokens, sessions, and what ends them."""

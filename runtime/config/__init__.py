@@ -1,0 +1,1 @@
+"""Configuration: one version on all workers."""

@@ -1,0 +1,1 @@
+"""Collaborative documents: Y.js updates, presence, and saving."""

@@ -1,0 +1,140 @@
+"""The documents of a worker without Redis: the same interface, in this process's memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from runtime.documents.store import (
+    NOT_EMPTY,
+    NOTHING,
+    STORED,
+    TOO_LARGE,
+    Append,
+    Appended,
+    Limits,
+    Loaded,
+    Renewal,
+    Replaced,
+)
+
+
+@dataclass
+class _Document:
+    epoch: int
+    base: int = NOTHING
+    updates: list[bytes] = field(default_factory=list)
+    users: set[str] = field(default_factory=set)
+    last: int = 0
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.updates))
+
+
+class MemoryDocuments:
+    """One worker alone. Leases never end: a socket's end is always heard of here."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._documents: dict[str, _Document] = {}
+        self._unsaved: dict[str, float] = {}
+
+    def _of_epoch(self, document: str, epoch: int) -> _Document:
+        found = self._documents.get(document)
+        if found is not None and found.epoch > epoch:
+            raise Replaced(document)
+        if found is None or found.epoch < epoch:
+            found = self._documents[document] = _Document(epoch)
+        return found
+
+    async def join(self, document: str, epoch: int, member: str) -> int:
+        """Note a member; return the base. Raises Replaced."""
+        found = self._of_epoch(document, epoch)
+        found.users.add(member)
+        return found.base
+
+    async def append(self, document: str, what: Append) -> Appended:
+        """Store updates that are not there yet. Raises Replaced."""
+        found = self._of_epoch(document, what.epoch)
+        answers = [self._store(found, what, number, update) for number, update in what.updates]
+        found.base = max(found.base, what.base)
+        return Appended(len(found.updates), answers)
+
+    def _store(self, found: _Document, what: Append, number: int, update: bytes) -> int:
+        if 0 < number <= found.last:
+            return STORED
+        if what.only_if_empty and found.updates:
+            return NOT_EMPTY
+        if not what.unlimited and found.size + len(update) > self._limits.document_bytes:
+            return TOO_LARGE
+        found.updates.append(update)
+        found.last = max(found.last, number)
+        return STORED
+
+    async def load(self, document: str) -> Loaded:
+        """Return all updates."""
+        mark = self._unsaved.get(document)
+        text = "" if mark is None else repr(mark)
+        found = self._documents.get(document, _Document(NOTHING))
+        return Loaded(found.epoch, found.base, list(found.updates), text)
+
+    async def compact(self, document: str, old: Loaded, snapshot: bytes) -> bool:
+        """Put one update in the place of the loaded ones; False when they changed meanwhile."""
+        found, count = self._documents.get(document), len(old.updates)
+        if found is None or found.updates[:count] != old.updates:
+            return False
+        found.updates[:count] = [snapshot]
+        return True
+
+    async def renew(self, members: dict[str, list[str]]) -> dict[str, Renewal]:
+        """Nothing to prolong."""
+        return {document: Renewal() for document in members}
+
+    async def leave(self, members: Sequence[tuple[str, str]]) -> None:
+        """Forget members: (document, member)."""
+        for document, member in members:
+            if found := self._documents.get(document):
+                found.users.discard(member)
+
+    async def users(self, document: str) -> list[str]:
+        """Return the members."""
+        found = self._documents.get(document)
+        return sorted(found.users) if found else []
+
+    async def set_base(self, document: str, epoch: int, expected: int, base: int) -> bool:
+        """Note that the database's version `base` holds nothing that is not here."""
+        found = self._documents.get(document)
+        if found is None or (found.epoch, found.base) != (epoch, expected):
+            return False
+        found.base = base
+        return True
+
+    async def remove(self, document: str, saved: Loaded) -> bool:
+        """Forget a document without users that is as it was loaded."""
+        found = self._documents.get(document)
+        if found is None or found.users or found.updates != saved.updates:
+            return False
+        del self._documents[document]
+        return True
+
+    async def last_numbers(self, documents: Sequence[str]) -> list[int]:
+        """Return the number of the last stored update in each document."""
+        return [self._documents.get(d, _Document(NOTHING)).last for d in documents]
+
+    async def mark(self, document: str) -> None:
+        """Note that a document has edits that are not in the database."""
+        self._unsaved[document] = time.time()
+
+    async def unmark(self, document: str, mark: str) -> None:
+        """Take the note back, unless it was made again since."""
+        if repr(self._unsaved.get(document)) == mark:
+            del self._unsaved[document]
+
+    async def adopt(self, age_s: float, most: int) -> list[str]:
+        """Return documents that nobody saved for this long."""
+        old = time.time() - age_s
+        found = [d for d, at in self._unsaved.items() if at < old][:most]
+        self._unsaved.update(dict.fromkeys(found, time.time()))
+        return found

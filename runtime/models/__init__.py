@@ -1,0 +1,1 @@
+"""Providers, their model lists, and the cache of them."""

@@ -1,0 +1,1 @@
+"""For operators: `runtime check` and diagnostics."""

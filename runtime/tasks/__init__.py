@@ -1,0 +1,1 @@
+"""Tasks: answers in the background, their records, stops and owners."""

@@ -116,6 +116,14 @@ class WorkerKill(_Fault):
     for_s: float = Field(5, gt=0)
 
 
+class Balancer(_Fault):
+    """Reload the balancer (open sockets stay) or stop it for `for_s` (all are closed)."""
+
+    kind: Literal["balancer"]
+    action: Literal["reload", "restart"]
+    for_s: float = Field(1, gt=0)
+
+
 Fault = Annotated[
     Kill
     | Pause
@@ -126,7 +134,8 @@ Fault = Annotated[
     | ClientPause
     | Config
     | Flush
-    | WorkerKill,
+    | WorkerKill
+    | Balancer,
     Field(discriminator="kind"),
 ]
 FAULT_SPECS: dict[str, type[Model]] = {
@@ -140,4 +149,5 @@ FAULT_SPECS: dict[str, type[Model]] = {
     "config": Config,
     "flush": Flush,
     "worker-kill": WorkerKill,
+    "balancer": Balancer,
 }

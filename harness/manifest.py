@@ -54,6 +54,8 @@ class Manifest:
             "sentinels": {n.name: f"{n.host}:{n.port}" for n in deployment.sentinels},
             "urls": [worker.url for worker in deployment.workers],
         }
+        if (balancer := deployment.balancer) is not None:
+            self._facts["balancer"] = f"nginx {balancer.version} at {balancer.url}"
 
     def save(self, clock: RunClock) -> None:
         """Write the file."""

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from harness.clock import RunClock
+from harness.deploy.balancer import NO_NGINX, find_nginx, start_balancer
 from harness.deploy.folder import RunFolder
 from harness.deploy.host import ProcessHost
 from harness.deploy.lease import Lease
@@ -58,8 +59,8 @@ async def run_plan(
     scenario: Scenario, plan: Plan, options: RunOptions, progress: Progress
 ) -> RunResult:
     """Run a plan that was made before, by this call's caller or by a saved run."""
-    if scenario.needs_links and find_toxiproxy() is None:
-        return RunResult.skip(NO_TOXIPROXY)
+    if missing := _missing(scenario):
+        return RunResult.skip(missing)
     subject = await asyncio.to_thread(make_subject, scenario, options, progress.note)
     if subject.unsuited:
         return RunResult.skip(subject.unsuited)
@@ -85,6 +86,15 @@ async def judge(run: RunFolder, scenario: Scenario, progress: Progress) -> RunRe
     await asyncio.to_thread(write_reports, run, judgement)
     point_latest(run.root.parent, run)
     return RunResult(run, judgement, None, exit_code(judgement.verdict, scenario.expected))
+
+
+def _missing(scenario: Scenario) -> str:
+    """Return why this machine cannot run the scenario, which is then skipped; empty when it can."""
+    if scenario.needs_links and find_toxiproxy() is None:
+        return NO_TOXIPROXY
+    if scenario.balancer == "nginx" and find_nginx() is None:
+        return NO_NGINX
+    return ""
 
 
 def _folder(reports: Path, name: str) -> Path:
@@ -170,7 +180,7 @@ class Conductor:
             await guardian.stop()
 
     async def _deploy(self, guardian: Guardian) -> Deployment:
-        """Start everything the workers need at once, then the workers."""
+        """Start everything the workers need at once, then the workers, then what is before them."""
         self.host = host = self._host(guardian)
         deployment = self.subject.deployment(self.scenario.topology, self.subnet)
         await asyncio.gather(
@@ -179,6 +189,8 @@ class Conductor:
         )
         await self._link(guardian, deployment)
         await start_workers(guardian, deployment, self.run, self.clock, self.scenario.workers)
+        if self.scenario.balancer == "nginx":
+            await start_balancer(guardian, deployment, self.run)
         return deployment
 
     def _host(self, guardian: Guardian) -> Host:

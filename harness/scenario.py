@@ -15,6 +15,7 @@ from harness.verdict import Verdict
 from harness.vocabulary import check_names
 
 TopologyName = Literal["standalone", "sentinel", "cluster"]
+BalancerName = Literal["none", "nginx"]
 
 
 class Redis(Model):
@@ -68,6 +69,7 @@ class Scenario(Model):
     workers: int = Field(3, ge=1, le=32)
     host: Literal["processes", "containers"] = "processes"
     images: Images = Images()
+    balancer: BalancerName = "none"
     redis: Redis = Redis()
     load: Load = Load()
     warmup_s: float = Field(2, ge=0)

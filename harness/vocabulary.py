@@ -36,6 +36,7 @@ GUARANTEES = (
     "deaf-time",
     "canaries-delivered",
     "connections-bounded-and-back",
+    "sockets-kept-and-back",
     "loop-stall",
     "health-answers",
     "ready-truthful",
@@ -66,6 +67,8 @@ def default_bounds() -> dict[str, float]:
 def check_names(scenario: Scenario) -> None:
     """Raise ValueError for the first name in the scenario that does not exist."""
     for fault in scenario.faults:
+        if fault.kind == "balancer" and scenario.balancer == "none":
+            raise ValueError("a fault on the balancer needs one: add `balancer: nginx`")
         if target := getattr(fault, "target", None):
             roles = NODE_ROLES[scenario.topology]
             _check(target, roles, f"role of topology {scenario.topology}")

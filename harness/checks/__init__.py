@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.checks import connections, coverage, deaf, delivery, liveness, sessions, tasks
+from harness.checks import connections, coverage, deaf, delivery, liveness, sessions, sockets, tasks
 from harness.checks.base import Check
 
 
@@ -24,6 +24,7 @@ def all_checks() -> list[Check]:
         deaf.DeafTime(),
         deaf.CanariesDelivered(),
         connections.ConnectionsBack(),
+        sockets.SocketsKept(),
         liveness.LoopStall(),
         liveness.HealthAnswers(),
         liveness.ReadyTruthful(),

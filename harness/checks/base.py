@@ -40,6 +40,11 @@ class FaultFact:
     workers: tuple[int, ...] = ()
     evidence: str = ""
     loses_data: bool = False  # a restart empty: acknowledged Redis data is gone by design
+    closes_sockets: bool = False  # of its workers, or of all when it names none
+
+    def closes(self, worker: int) -> bool:
+        """Tell whether it closes the sockets of this worker by design."""
+        return self.closes_sockets and (not self.workers or worker in self.workers)
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ class _Seen:
     healed: bool = False
     evidence: list[str] = field(default_factory=list)
     loses_data: bool = False
+    closes_sockets: bool = False
 
 
 class FactsFold:
@@ -89,6 +90,7 @@ class FactsFold:
         if event == "inject":
             seen.record, seen.start = record, record["t"]
             seen.loses_data = bool(record.get("loses_data"))
+            seen.closes_sockets = bool(record.get("closes_sockets"))
         elif event == "confirm":
             seen.confirmed = bool(record.get("evidence"))
         elif event == "heal":
@@ -134,4 +136,5 @@ class FactsFold:
             workers=tuple(record.get("workers") or ()),
             evidence="; ".join(seen.evidence),
             loses_data=seen.loses_data,
+            closes_sockets=seen.closes_sockets,
         )

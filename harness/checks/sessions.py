@@ -35,7 +35,7 @@ class SignInHonoured(Check):
         asked = record["invoke"]
         if record["op"] == "sign_out" or asked["token"] in self._left:
             return
-        worker = asked["worker"]
+        worker = record.get("worker", asked["worker"])  # in the answer if the balancer chose it
         self._answers[worker] += 1
         if not record["alive"]:
             text = f"worker {worker} refused {asked['token']}, which was never signed out"

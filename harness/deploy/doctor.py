@@ -6,15 +6,14 @@ import os
 import platform
 import re
 import resource
-import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.deploy import engine
+from harness.deploy.balancer import REMEDY, find_nginx, nginx_version
 from harness.deploy.host import server_version
 from harness.deploy.lease import cache_folder
 from harness.errors import MissingPart
@@ -102,12 +101,9 @@ def _toxiproxy() -> Finding:
 
 
 def _nginx() -> Finding:
-    path = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-    if path is None:
-        remedy = "run `make setup`, or `apt-get install nginx`"
-        return Finding("nginx", False, "not on the path: no balancer", remedy, needed=False)
-    done = subprocess.run([path, "-v"], capture_output=True, text=True, check=False)
-    return Finding("nginx", True, done.stderr.strip().rpartition("/")[2] or path, needed=False)
+    if (path := find_nginx()) is None:
+        return Finding("nginx", False, "not found: no `balancer: nginx`", REMEDY, needed=False)
+    return Finding("nginx", True, f"{nginx_version(path)} for `balancer: nginx`", needed=False)
 
 
 def _engine() -> Finding:

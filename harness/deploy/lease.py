@@ -20,6 +20,7 @@ TRIES = 64  # a port that is taken on so many subnets is taken on all of them
 PORTS = (  # the first address of each kind of part, see the layout in docs/architecture.md
     (2, 8474),
     (3, 9000),
+    (4, 8080),
     (10, 6379),
     (10, 16379),
     (30, 26379),

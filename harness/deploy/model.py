@@ -9,6 +9,9 @@ from typing import Protocol
 
 from harness.targets.base import RedisAccess, Target
 
+PIN_HEADER = "X-Harness-Worker"  # of a request: the worker that the balancer must choose
+SERVED_HEADER = "X-Served-By"  # of an answer: the address of the worker that gave it
+
 
 class Process(Protocol):
     """A process of the run, of the guardian's or of a container (never the harness's own child)."""
@@ -92,6 +95,22 @@ class Worker:
         return f"http://{self.host}:{self.port}"
 
 
+@dataclass
+class Balancer:
+    """nginx in front of the workers. `process` changes when a fault restarts it."""
+
+    host: str
+    port: int
+    directory: Path
+    version: str = ""
+    process: Process | None = None
+
+    @property
+    def url(self) -> str:
+        """Return the base URL that users dial."""
+        return f"http://{self.host}:{self.port}"
+
+
 @dataclass(frozen=True)
 class Link:
     """The way of one worker to one node, through Toxiproxy."""
@@ -105,7 +124,7 @@ class Link:
 
 @dataclass
 class Deployment:
-    """Everything that runs. Filled in stages: nodes, provider, links, workers."""
+    """Everything that runs. Filled in stages: nodes, provider, links, workers, balancer."""
 
     topology: str
     target: Target
@@ -114,6 +133,7 @@ class Deployment:
     sentinels: list[Node] = field(default_factory=list)
     workers: list[Worker] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)  # empty: no Toxiproxy, workers dial directly
+    balancer: Balancer | None = None  # None: users dial the workers themselves
     provider_url: str = ""
     toxiproxy_url: str = ""
     python_path: tuple[Path, ...] = ()  # folders with the versions of `--with`

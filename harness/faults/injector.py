@@ -9,6 +9,7 @@ from typing import Any
 from harness.clock import RunClock
 from harness.deploy.model import Deployment
 from harness.errors import UserError
+from harness.faults.balancer import BalancerFault
 from harness.faults.base import Fault, FaultError
 from harness.faults.context import FaultContext, NotInjectedError
 from harness.faults.network import Cut, Latency
@@ -18,8 +19,12 @@ from harness.faults.worker import WorkerKill
 from harness.history.writer import HistoryWriter
 from harness.plan import Plan, PlannedFault
 
-FAMILIES = (Kill, Pause, Latency, Cut, Failover, ClientKill, ClientPause, Config, Flush, WorkerKill)
+FAMILIES = (
+    *(Kill, Pause, Latency, Cut, Failover, ClientKill, ClientPause, Config, Flush),
+    *(WorkerKill, BalancerFault),
+)
 KINDS: dict[str, type[Fault]] = {kind.kind: kind for kind in FAMILIES}
+MARKS = ("loses_data", "closes_sockets")  # what a fault does by design; checks excuse it
 HEAL_S = 20.0  # one heal after an interruption; several go on at the same time
 
 
@@ -98,7 +103,8 @@ class Injector:
             del self._injected[fault.planned.id]
             raise
         spec = {key: value for key, value in fault.spec.items() if key not in ("at", "name")}
-        self._record(fault, "inject", t=began, spec=spec, loses_data=_loses_data(fault))
+        marks = {mark: bool(getattr(fault, mark, False)) for mark in MARKS}
+        self._record(fault, "inject", t=began, spec=spec, **marks)
 
     async def _prove(self, fault: Fault, event: str, proof: Callable[[], Awaitable[str]]) -> None:
         self._record(fault, event, evidence=await proof())
@@ -163,12 +169,9 @@ def _fault(planned: PlannedFault, deployment: Deployment, context: FaultContext)
 
 def name_of(fault: Fault) -> str:
     """Return the fault's name in the scenario, else one made of kind, mode and target."""
-    words = (fault.spec["kind"], fault.spec.get("mode"), _role(fault))
-    return fault.spec.get("name") or " ".join(word for word in words if word)
-
-
-def _loses_data(fault: Fault) -> bool:
-    return bool(getattr(fault, "loses_data", False))
+    spec = fault.spec
+    words = (spec["kind"], spec.get("mode") or spec.get("action"), _role(fault))
+    return spec.get("name") or " ".join(word for word in words if word)
 
 
 async def _through_cancellation(work: Coroutine[Any, Any, None]) -> None:
@@ -186,5 +189,5 @@ async def _through_cancellation(work: Coroutine[Any, Any, None]) -> None:
 
 
 def _role(fault: Fault) -> str:
-    """Return the role that it aims at: nodes, or workers where no node is hit."""
-    return str(fault.spec.get("target") or fault.spec["workers"])
+    """Return the role that it aims at: nodes, or workers where no node is hit, or neither."""
+    return str(fault.spec.get("target") or fault.spec.get("workers") or "")

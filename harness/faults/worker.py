@@ -24,6 +24,7 @@ class WorkerKill(Fault):
 
     kind: ClassVar[str] = "worker-kill"
     color: ClassVar[str] = "#e377c2"
+    closes_sockets: ClassVar[bool] = True
 
     async def aim(self) -> Aim:
         """Resolve the role now."""

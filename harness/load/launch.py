@@ -18,6 +18,7 @@ from harness.deploy.service import clean_environment, log_tail
 from harness.errors import UserError
 from harness.history.writer import HistoryWriter
 from harness.load.addresses import require_loopback
+from harness.load.entry import Entry
 from harness.load.setup import LoadSetup, ready_path, start_path, status_path, write_whole
 from harness.plan import Plan
 from harness.waiting import WaitTimeout, wait_for
@@ -44,9 +45,10 @@ async def start_load(
     May be called before `prepare`, so that Locust's start overlaps with it: the processes wait
     for the accounts.
     """
-    urls = tuple(worker.url for worker in deployment.workers)
-    require_loopback(list(urls))
-    LoadSetup(urls, deployment.target.capabilities, clock.base).write(run)
+    entry = Entry.of(deployment)
+    require_loopback(list(entry.urls))
+    capabilities = deployment.target.capabilities
+    LoadSetup(entry.urls, capabilities, clock.base, entry.balancer).write(run)
     count = plan.scenario["load"]["processes"]
     environment = clean_environment(Path(harness.__file__).parents[1])
     processes = [

@@ -38,6 +38,7 @@ class Answer:
     body: dict[str, Any] = field(default_factory=dict)
     error: str = ""
     text: str = ""
+    served: int | None = None  # the worker that the balancer chose
 
     @property
     def ok(self) -> bool:
@@ -51,10 +52,11 @@ class Operations:
     def __init__(self, context: LoadContext, environment: Environment) -> None:
         self._context = context
         self._writer = context.writer
-        self._sessions = [_session(url, environment) for url in context.setup.urls]
+        self._entry = entry = context.setup.entry
+        self._sessions = [_session(entry.url(n), environment) for n in range(len(entry.urls))]
 
-    def me(self, account: Account, worker: int, scheduled: float | None = None) -> Answer:
-        """Ask a worker who the token's owner is."""
+    def me(self, account: Account, worker: int | None, scheduled: float | None = None) -> Answer:
+        """Ask a worker, or whom the balancer chooses (None), who the token's owner is."""
         args = {} if scheduled is None else {"scheduled": scheduled}
         return self._alive("me", account, worker, args)
 
@@ -156,7 +158,7 @@ class Operations:
             stream.stop_acknowledged = True
         return answer
 
-    def _alive(self, op: str, account: Account, worker: int, args: dict[str, Any]) -> Answer:
+    def _alive(self, op: str, account: Account, worker: int | None, args: dict[str, Any]) -> Answer:
         answer = self._do(
             op,
             account,
@@ -173,7 +175,7 @@ class Operations:
         self,
         op: str,
         account: Account,
-        worker: int,
+        worker: int | None,
         request: tuple[str, str, dict[str, Any] | None],
         args: dict[str, Any],
         result: Callable[[dict[str, Any]], dict[str, Any]],
@@ -189,6 +191,8 @@ class Operations:
             except (KeyError, TypeError, AttributeError) as error:
                 answer = _failed(BadAnswer(f"{type(error).__name__} {error} in {answer.body!r}"))
         self._context.counters.ops += 1
+        if worker is None and answer.served is not None:
+            fields["worker"] = answer.served
         if answer.ok:
             self._writer.complete(OK, identity, op, **fields)
         else:
@@ -202,17 +206,17 @@ class Operations:
         self,
         op: str,
         account: Account,
-        worker: int,
+        worker: int | None,
         request: tuple[str, str, dict[str, Any] | None],
         also_ok: int,
     ) -> Answer:
         method, path, fields = request
-        headers = account.headers()
+        headers = account.headers() | self._entry.pin(worker)
         data = None
         if fields is not None:
             headers |= _JSON
             data = orjson.dumps(fields)
-        with self._sessions[worker].request(
+        with self._sessions[worker or 0].request(
             method,
             path,
             name=op,
@@ -226,6 +230,9 @@ class Operations:
             else:
                 response.failure(answer.error)
         _keep_cookie(account, response.headers)
+        answer.served = self._entry.served(response.headers)
+        if answer.ok and (wrong := self._entry.misplaced(worker, response.headers)):
+            self._context.fault(f"{op}: {wrong}")
         return answer
 
 

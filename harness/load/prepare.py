@@ -19,6 +19,7 @@ from harness.history.records import OK
 from harness.history.writer import HistoryWriter
 from harness.load.accounts import Account, Accounts
 from harness.load.addresses import forwarded_for, require_loopback
+from harness.load.entry import Entry
 from harness.plan import Plan
 
 SIGN_INS_PER_ACCOUNT = 8  # targets allow 10 to 15 in three minutes
@@ -32,14 +33,14 @@ async def prepare(deployment: Deployment, plan: Plan, run: RunFolder, clock: Run
 
     Raises UserError when the target answers anything but what these routes promise.
     """
-    urls = [worker.url for worker in deployment.workers]
-    require_loopback([*urls, deployment.provider_url])
+    entry = Entry.of(deployment)
+    require_loopback([*entry.urls, deployment.provider_url])
     writer = HistoryWriter(run.history, "prepare", clock)
     timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
-    connector = aiohttp.TCPConnector(limit=AT_ONCE_PER_WORKER * len(urls))
+    connector = aiohttp.TCPConnector(limit=AT_ONCE_PER_WORKER * len(entry.urls))
     try:
         async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http:
-            maker = AccountMaker(http, urls, writer)
+            maker = AccountMaker(http, entry, writer)
             accounts = await maker.make(plan)
             accounts.model = await find_model(http, deployment.provider_url)
     finally:
@@ -62,9 +63,9 @@ async def find_model(http: aiohttp.ClientSession, provider_url: str) -> str:
 class AccountMaker:
     """Creates accounts over all workers at once, a bounded number of requests at a time."""
 
-    def __init__(self, http: aiohttp.ClientSession, urls: list[str], writer: HistoryWriter) -> None:
+    def __init__(self, http: aiohttp.ClientSession, entry: Entry, writer: HistoryWriter) -> None:
         self._http = http
-        self._urls = urls
+        self._entry = entry
         self._writer = writer
         self._password = secrets.token_urlsafe(12)
         self._numbers = iter(range(1, 1 << 24))
@@ -117,7 +118,7 @@ class AccountMaker:
         account.id = str(body["id"])
 
     async def _sign_in(self, number: int, account: Account) -> None:
-        worker = number % len(self._urls)
+        worker = number % len(self._entry.urls)
         identity = self._writer.invoke("sign_in", account=account.name, worker=worker)
         fields = {"email": account.email, "password": account.password}
         status, body = await self._post(number, "signin", fields, account.headers())
@@ -132,10 +133,15 @@ class AccountMaker:
         self, number: int, route: str, fields: dict[str, str], headers: dict[str, str]
     ) -> tuple[int, dict[str, Any]]:
         """Return the status, 0 when there was none, and the body."""
-        url = f"{self._urls[number % len(self._urls)]}/api/v1/auths/{route}"
+        worker = number % len(self._entry.urls)
+        url = f"{self._entry.url(worker)}/api/v1/auths/{route}"
+        headers = headers | self._entry.pin(worker)
         try:
             async with self._http.post(url, json=fields, headers=headers) as response:
-                return response.status, _json(await response.read())
+                body = _json(await response.read())
+                if wrong := self._entry.misplaced(worker, response.headers):
+                    raise UserError(f"{url}: {wrong}: {response.status} {body!r}")
+                return response.status, body
         except (aiohttp.ClientError, TimeoutError) as error:
             return 0, {"text": f"{url}: {type(error).__name__}: {error}"}
 

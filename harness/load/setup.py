@@ -8,6 +8,7 @@ from pathlib import Path
 import orjson
 
 from harness.deploy.folder import RunFolder
+from harness.load.entry import Entry
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,12 @@ class LoadSetup:
     urls: tuple[str, ...]
     capabilities: frozenset[str]
     base: float  # CLOCK_MONOTONIC reading that the run's times count from
+    balancer: str = ""  # its URL; empty: users dial the workers themselves
+
+    @property
+    def entry(self) -> Entry:
+        """Return the way in."""
+        return Entry(self.urls, self.balancer)
 
     def write(self, run: RunFolder) -> None:
         """Write the file."""
@@ -27,7 +34,7 @@ class LoadSetup:
     def read(cls, run: RunFolder) -> LoadSetup:
         """Read the file."""
         raw = orjson.loads(setup_path(run).read_bytes())
-        return cls(tuple(raw["urls"]), frozenset(raw["capabilities"]), raw["base"])
+        return cls(tuple(raw["urls"]), frozenset(raw["capabilities"]), raw["base"], raw["balancer"])
 
 
 def setup_path(run: RunFolder) -> Path:

@@ -67,6 +67,7 @@ class SocketClient:
         self._closed = False
         self._silence_s = ANSWER_TIMEOUT_S
         self.sid = ""
+        self.answer_headers: dict[str, str] = {}  # of the handshake
 
     def connect(self, auth: dict[str, Any]) -> str:
         """Connect and return the session id.
@@ -145,6 +146,8 @@ class SocketClient:
         status = head.split(b" ", 2)[1]
         if status != _SWITCHING_PROTOCOLS:
             raise UpgradeRefused(head.split(b"\r\n", 1)[0].decode("latin-1"))
+        lines = head.decode("latin-1").split("\r\n")[1:]
+        self.answer_headers = {n: v.strip() for n, _, v in (line.partition(":") for line in lines)}
         return rest
 
     def _send(self, packet: bytes) -> None:

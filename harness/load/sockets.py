@@ -82,6 +82,8 @@ class UserSocket:
         client = self._make_client(name, self._runs)
         try:
             sid = client.connect({"token": self._account.token})
+            if wrong := self._context.setup.entry.misplaced(self._worker, client.answer_headers):
+                self._context.fault(f"socket {name}: {wrong}")
             client.call("user-join", {"auth": {"token": self._account.token}})
         except Exception as error:  # any failure is recorded, then tried again
             client.close()
@@ -93,10 +95,11 @@ class UserSocket:
         return True
 
     def _make_client(self, name: str, runs: TokenRuns) -> SocketClient:
-        headers = self._account.headers()
+        entry = self._context.setup.entry
+        headers = self._account.headers() | entry.pin(self._worker)
         headers.pop("Authorization")  # browsers cannot send it with a WebSocket
         return SocketClient(
-            self._context.setup.urls[self._worker],
+            entry.url(self._worker),
             SOCKET_PATH,
             headers,
             lambda event, arguments: self._on_event(name, runs, event, arguments),

@@ -76,7 +76,10 @@ class Timetable:
         self._context.note(f"shed {step.do} {step.k} due at {step.t:.3f} s: {why}", "warning")
 
     def _read(self, step: Step, due: float) -> None:
-        worker = self._context.choices(f"read-{step.k}").below(self._context.workers)
+        """Ask who the user is; a balancer chooses the worker, as it does for browsers."""
+        worker: int | None = None
+        if not self._context.setup.balancer:
+            worker = self._context.choices(f"read-{step.k}").below(self._context.workers)
         self._operations.me(self._context.accounts.users[step.user], worker, scheduled=due)
 
     def _stop(self, step: Step, due: float) -> None:

@@ -184,6 +184,7 @@ def _facts(saved: SavedRun, series: Series) -> list[tuple[str, str]]:
         "seed": saved.seed,
         "topology": saved.run.get("topology", saved.scenario.get("topology")),
         "workers": saved.run.get("workers", saved.scenario.get("workers")),
+        "balancer": saved.run.get("balancer"),
         "target": saved.run.get("target"),
         "load": f"{number(sum(series.totals.values()))} operations"
         f" in {number((series.load_end or series.end) - series.start)} s",

@@ -1,0 +1,107 @@
+"""Sockets of users: nobody is thrown off without cause, and who was comes back."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from harness.checks.base import Check, Facts, FaultFact, Finding
+from harness.checks.facts import end_of
+from harness.checks.measure import Worst, decide, spread
+from harness.history.records import Record
+
+
+@dataclass(frozen=True)
+class _Socket:
+    """One connection of a user, as it was asked for."""
+
+    user: int
+    worker: int
+    id: str
+
+
+class SocketsKept(Check):
+    """A socket is lost only with its worker or the balancer; its user is back soon after."""
+
+    name = "sockets-kept-and-back"
+    family = "connections"
+    sentence = "No user loses the socket unless its worker or the balancer ends, and is soon back."
+    kinds = frozenset({"ok", "socket"})
+    ops = frozenset({"connect"})
+
+    def __init__(self) -> None:
+        self._sockets: dict[str, _Socket] = {}
+        self._connected: dict[int, list[float]] = defaultdict(list)  # user → when
+        self._lost: list[tuple[float, str, str]] = []  # when, socket, reason
+
+    def feed(self, record: Record) -> None:
+        """Fold one record."""
+        if record["k"] == "socket":
+            if record["event"] == "lost":
+                self._lost.append((record["t"], record["socket"], record["reason"]))
+            return
+        asked = record["invoke"]
+        self._sockets[asked["socket"]] = _Socket(asked["user"], asked["worker"], record["id"])
+        self._connected[asked["user"]].append(record["t"])
+
+    def judge(self, facts: Facts) -> Finding:
+        """Return the finding."""
+        told = _Told(facts)
+        lost = [found for found in self._lost if found[0] <= end_of(facts)]
+        for t, name, reason in lost:
+            socket = self._sockets[name]
+            cause = _cause(facts, socket.worker, t)
+            if cause is None:
+                text = f"{name} on worker {socket.worker} was lost: {reason}"
+                told.bad.add(0, text, t, socket.id)
+            else:
+                told.take(name, socket, t, self._back_after(socket.user, t, cause), cause)
+        return decide(
+            self,
+            told.bad,
+            0,
+            "sockets were lost without cause, or their users came back late",
+            told.thin or ("" if self._sockets else "no socket was opened"),
+            quantities={
+                "sockets": len(self._sockets),
+                "lost": len(lost),
+                "came_back": len(told.back),
+                **spread("back_after_s", told.back),
+            },
+            bound=f"0 lost without cause; back within {told.bound:g} s of the heal",
+        )
+
+    def _back_after(self, user: int, lost: float, cause: FaultFact) -> float | None:
+        """Return how long after the heal the user was back; None when that never was."""
+        times = [t for t in self._connected[user] if t > lost]
+        return max(0.0, min(times) - cause.window.end) if times else None
+
+
+class _Told:
+    """What became of the users whose sockets a fault closed; `thin` says why nothing is proven."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.bound = facts.bounds["sockets_back_s"]
+        self.bad = Worst()
+        self.back: list[float] = []
+        self.thin = ""
+        self._end = end_of(facts)
+
+    def take(
+        self, name: str, socket: _Socket, t: float, after: float | None, cause: FaultFact
+    ) -> None:
+        """Take one lost socket and how long after the heal its user was back, if ever."""
+        if after is not None:
+            self.back.append(after)
+            if after > self.bound:
+                text = f"{name}: its user was back {after:.1f} s after the heal"
+                self.bad.add(after, text, t, socket.id)
+        elif self._end < cause.window.end + self.bound:
+            self.thin = f"the run ended before user {socket.user} could come back"
+        else:
+            self.bad.add(float("inf"), f"{name}: its user never came back", t, socket.id)
+
+
+def _cause(facts: Facts, worker: int, t: float) -> FaultFact | None:
+    """Return the fault that closes sockets of this worker at `t` by design."""
+    return next((f for f in facts.faults if f.closes(worker) and t in f.window), None)

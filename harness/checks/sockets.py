@@ -37,7 +37,8 @@ class SocketsKept(Check):
     def feed(self, record: Record) -> None:
         """Fold one record."""
         if record["k"] == "socket":
-            if record["event"] == "lost":
+            # the canaries' own sockets are not of users, and are judged by deaf time
+            if record["event"] == "lost" and record["socket"] in self._sockets:
                 self._lost.append((record["t"], record["socket"], record["reason"]))
             return
         asked = record["invoke"]

@@ -77,6 +77,12 @@ MUTANTS: tuple[Mutant, ...] = (
         settings=SHORT_RESTART,
     ),
     Mutant(
+        "sockets-closed-while-redis-down",
+        "standalone-restart",
+        must=frozenset({"sockets-kept-and-back"}),
+        settings=SHORT_RESTART,
+    ),
+    Mutant(
         "listener-does-not-resubscribe",
         "sentinel-primary-crash",
         must=frozenset({"deaf-time", "canaries-delivered"}),

@@ -118,6 +118,7 @@ def stream(h: History, name: str, opened: float, closed: float | None, **fields:
 def healthy(fault: bool = True, **scenario: Any) -> History:
     """Return a history in which every guarantee is kept, with evidence for each."""
     h = History(fault, **scenario)
+    h.op("connect", 0.05, socket="u0-0", user=0)
     h.add("socket", 0.1, socket="u0-0", event="opened", reason="")
     stream(h, "c1", 3, 6)
     h.op("list_tasks", 5, stream="c1", tasks_now=["t1"])

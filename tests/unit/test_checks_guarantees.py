@@ -80,6 +80,26 @@ def _health(status: int, ms: float) -> Change:
     return lambda h: h.add("sample", 12, probe="health", **fields)
 
 
+def _socket_lost(t: float, back: float | None, workers: list[int] | None = None) -> Change:
+    """Lose the user's socket; `workers` are those whose sockets the fault closes, [] means all."""
+
+    def change(h: History) -> None:
+        for record in h.records:
+            if record["k"] == "fault":
+                record |= {"closes_sockets": workers is not None, "workers": workers or []}
+        h.add("socket", t, socket="u0-0", event="lost", reason="closed by the server")
+        if back is not None:
+            h.op("connect", back, socket="u0-1", user=0)
+
+    return change
+
+
+def _lost_at_the_end(h: History) -> None:
+    """Close sockets by a fault that lasts to the end, so that nobody can be back before it."""
+    _socket_lost(42, None, workers=[])(h)
+    h.without(k="fault", event="heal")
+
+
 BROKEN: list[tuple[str, str, Change]] = [
     (
         "sign-in-honoured",
@@ -159,6 +179,10 @@ BROKEN: list[tuple[str, str, Change]] = [
         lambda h: h.add("canary", 20, event="heard", n=24, origin=0, at=1, sent=12.1),
     ),
     ("connections-bounded-and-back", "a leak", _leak),
+    ("sockets-kept-and-back", "lost while Redis is away", _socket_lost(12, 13)),
+    ("sockets-kept-and-back", "lost on another worker", _socket_lost(12, 13, workers=[1])),
+    ("sockets-kept-and-back", "back late", _socket_lost(12, HEAL + 6, workers=[0])),
+    ("sockets-kept-and-back", "never back", _socket_lost(12, None, workers=[])),
     ("loop-stall", "300 ms", lambda h: h.add("stall", 12, worker=1, ms=300.0, raw_ms=310.0)),
     ("health-answers", "slow", _health(200, 1200.0)),
     ("health-answers", "an error", _health(500, 2.0)),
@@ -211,6 +235,8 @@ THIN: list[tuple[str, Change]] = [
     ("resync-hints-bounded", lambda h: h.without(k="socket")),
     ("canaries-delivered", lambda h: h.without(op="event_post", worker=1)),
     ("connections-bounded-and-back", lambda h: h.without(probe="worker", worker=1)),
+    ("sockets-kept-and-back", lambda h: h.without(op="connect")),
+    ("sockets-kept-and-back", _lost_at_the_end),
     ("loop-stall", lambda h: h.without(k="stall", worker=1)),
     ("health-answers", lambda h: h.without(path="/health", worker=0)),
     ("ready-truthful", lambda h: h.without(path="/ready", worker=0)),
@@ -292,6 +318,9 @@ EXCUSED: list[tuple[str, Change]] = [
         "connections-bounded-and-back",
         lambda h: h.add("sample", HEAL + 8, probe="worker", worker=0, connections=30),
     ),
+    ("sockets-kept-and-back", _socket_lost(12, HEAL + 4, workers=[0])),
+    ("sockets-kept-and-back", _socket_lost(12, 12.5, workers=[])),
+    ("sockets-kept-and-back", lambda h: h.add("socket", 9, socket="canary-w0", event="lost")),
     (
         "loop-stall",
         lambda h: h.add("stall", -1, worker=0, ms=900.0, raw_ms=900.0),

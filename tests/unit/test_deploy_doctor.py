@@ -52,3 +52,12 @@ def test_a_cache_that_cannot_be_written_is_told(bare: Path) -> None:
     [finding] = [f for f in doctor.examine() if f.part == "cache folder"]
     assert not finding.ok
     assert "XDG_CACHE_HOME" in finding.remedy
+
+
+def test_a_missing_nginx_is_only_a_warning(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs without a balancer need no nginx; the line says what is skipped and the remedy."""
+    monkeypatch.setattr("harness.deploy.balancer.SYSTEM_FOLDERS", str(bare))
+    [finding] = [f for f in doctor.examine() if f.part == "nginx"]
+    assert (finding.ok, finding.needed) == (False, False)
+    assert "balancer: nginx" in finding.detail
+    assert "apt-get install nginx" in finding.remedy

@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from harness.clock import RunClock
-from harness.deploy.balancer import NO_NGINX, find_nginx, start_balancer
+from harness.deploy.balancer import start_balancer
 from harness.deploy.folder import RunFolder
 from harness.deploy.host import ProcessHost
 from harness.deploy.lease import Lease
 from harness.deploy.model import Deployment, Host
+from harness.deploy.parts import missing_part
 from harness.deploy.provider import start_provider
 from harness.deploy.redis import start_redis
 from harness.deploy.spawner import Guardian
@@ -40,10 +41,6 @@ LEAD_S = 0.3  # between "go" and load second 0: every load process has read the 
 LOAD_READY_S = 60.0
 QUIESCE_S = 30.0  # streams may finish, signed-out tokens are tried once more on every worker
 JUDGE_S = 120.0
-NO_TOXIPROXY = (
-    "it needs network faults, and toxiproxy-server was found neither on the path nor in the cache; "
-    "run `make setup`, or put toxiproxy-server 2.12.0 on the path"
-)
 
 
 async def run_scenario(path: Path, options: RunOptions, progress: Progress) -> RunResult:
@@ -59,7 +56,7 @@ async def run_plan(
     scenario: Scenario, plan: Plan, options: RunOptions, progress: Progress
 ) -> RunResult:
     """Run a plan that was made before, by this call's caller or by a saved run."""
-    if missing := _missing(scenario):
+    if missing := missing_part(scenario):
         return RunResult.skip(missing)
     subject = await asyncio.to_thread(make_subject, scenario, options, progress.note)
     if subject.unsuited:
@@ -86,15 +83,6 @@ async def judge(run: RunFolder, scenario: Scenario, progress: Progress) -> RunRe
     await asyncio.to_thread(write_reports, run, judgement)
     point_latest(run.root.parent, run)
     return RunResult(run, judgement, None, exit_code(judgement.verdict, scenario.expected))
-
-
-def _missing(scenario: Scenario) -> str:
-    """Return why this machine cannot run the scenario, which is then skipped; empty when it can."""
-    if scenario.needs_links and find_toxiproxy() is None:
-        return NO_TOXIPROXY
-    if scenario.balancer == "nginx" and find_nginx() is None:
-        return NO_NGINX
-    return ""
 
 
 def _folder(reports: Path, name: str) -> Path:

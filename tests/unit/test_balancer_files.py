@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from harness import run as run_module
 from harness.deploy import balancer as module
 from harness.deploy.balancer import configuration
 from harness.deploy.model import Balancer, Worker
@@ -129,7 +128,7 @@ async def test_without_nginx_the_scenario_is_skipped_with_the_remedy(
     """Nothing is started, no folder is made, and the reason says what to install."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(module, "SYSTEM_FOLDERS", str(tmp_path))
-    monkeypatch.setattr(run_module, "find_toxiproxy", lambda: tmp_path)
+    monkeypatch.setattr("harness.deploy.parts.find_toxiproxy", lambda: tmp_path)
     options = RunOptions(reports=tmp_path / "reports")
     found = load_with_options(ROOT / f"scenarios/{name}.yaml", options)
     result = await run_plan(found, make_plan(found, 1), options, None)  # type: ignore[arg-type]  # not reached

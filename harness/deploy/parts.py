@@ -1,0 +1,21 @@
+"""Which parts a scenario needs that not every machine has."""
+
+from __future__ import annotations
+
+from harness.deploy.balancer import NO_NGINX, find_nginx
+from harness.network.toxiproxy import find_toxiproxy
+from harness.scenario import Scenario
+
+NO_TOXIPROXY = (
+    "it needs network faults, and toxiproxy-server was found neither on the path nor in the cache; "
+    "run `make setup`, or put toxiproxy-server 2.12.0 on the path"
+)
+
+
+def missing_part(scenario: Scenario) -> str:
+    """Return why this machine cannot run the scenario, which is then skipped; empty when it can."""
+    if scenario.needs_links and find_toxiproxy() is None:
+        return NO_TOXIPROXY
+    if scenario.balancer == "nginx" and find_nginx() is None:
+        return NO_NGINX
+    return ""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.clock import RunClock
 from harness.deploy.balancer import start_balancer
+from harness.deploy.database import TargetDatabase
 from harness.deploy.folder import RunFolder
 from harness.deploy.host import ProcessHost
 from harness.deploy.lease import Lease
@@ -117,6 +118,7 @@ class Conductor:
         self.subject = subject
         self.links: Links | None = None
         self.host: Host | None = None
+        self.database = TargetDatabase()
         self.manifest = Manifest(run, scenario, plan, options, subject)
 
     async def perform(self) -> None:
@@ -166,6 +168,7 @@ class Conductor:
             if self.host is not None:
                 await self.host.close()
             await guardian.stop()
+            self.database.remove()
 
     async def _deploy(self, guardian: Guardian) -> Deployment:
         """Start everything the workers need at once, then the workers, then what is before them."""
@@ -174,6 +177,7 @@ class Conductor:
         await asyncio.gather(
             start_redis(host, deployment, self.scenario.redis, self.run),
             start_provider(guardian, deployment, self.run, self.clock),
+            self.database.start(guardian, deployment, self.progress.note),
         )
         await self._link(guardian, deployment)
         await start_workers(guardian, deployment, self.run, self.clock, self.scenario.workers)

@@ -136,6 +136,7 @@ class Deployment:
     balancer: Balancer | None = None  # None: users dial the workers themselves
     provider_url: str = ""
     toxiproxy_url: str = ""
+    database_url: str = ""  # of a private PostgreSQL; empty: the target's own files
     python_path: tuple[Path, ...] = ()  # folders with the versions of `--with`
     hooked: bool = True  # the dial hook sends connections to links; else the worker's URL does
     service: str = "mymaster"

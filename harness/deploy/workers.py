@@ -34,9 +34,14 @@ async def start_workers(
         Worker(n, f"{deployment.subnet}.{FIRST_HOST + n}", PORT, f"worker-{n}")
         for n in range(count)
     ]
+    alone, together = deployment.workers[:0], deployment.workers
+    if deployment.target.first_alone:
+        alone, together = together[:1], together[1:]
+    for worker in alone:
+        await start_worker(guardian, deployment, run, clock, worker)
     starts = [
         asyncio.create_task(start_worker(guardian, deployment, run, clock, worker))
-        for worker in deployment.workers
+        for worker in together
     ]
     try:
         await asyncio.gather(*starts)
@@ -76,6 +81,7 @@ def worker_spec(deployment: Deployment, run: RunFolder, worker: Worker) -> Worke
         provider_url=deployment.provider_url,
         data_directory=str(data.resolve()),
         secret=_secret(run.data / "secret"),
+        database_url=deployment.database_url,
     )
 
 

@@ -61,23 +61,23 @@ def _valid(version: str, text: str, option: str) -> str:
     return version
 
 
-def parse_axes(texts: Iterable[str]) -> tuple[Axis, ...]:
+def parse_axes(texts: Iterable[str], option: str = "--with") -> tuple[Axis, ...]:
     """Return every `--with`; raise UserError when a package is named twice."""
-    axes = tuple(parse_axis(text) for text in texts)
+    axes = tuple(parse_axis(text, option) for text in texts)
     names = [axis.name for axis in axes]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"--with {name}: named twice; give its versions in one, with commas")
+            raise UserError(f"{option} {name}: named twice; give its versions in one, with commas")
     return axes
 
 
-def single(texts: Iterable[str]) -> tuple[Pin, ...]:
+def single(texts: Iterable[str], option: str = "--with") -> tuple[Pin, ...]:
     """Return one pin per `--with`, for a command that runs one combination; raise UserError."""
-    axes = parse_axes(texts)
+    axes = parse_axes(texts, option)
     for axis in axes:
         if len(axis.versions) > 1:
             raise UserError(
-                f"--with {axis.name}: expected one version, got {', '.join(axis.versions)}; "
+                f"{option} {axis.name}: expected one version, got {', '.join(axis.versions)}; "
                 "`harness matrix` runs several"
             )
     return tuple(axis.pins[0] for axis in axes)

@@ -7,8 +7,10 @@ import shlex
 import shutil
 from collections.abc import Callable
 
+from harness.environments.pins import single
 from harness.errors import UserError
 from harness.targets.base import Target
+from harness.targets.open_webui import OpenWebUITarget
 from harness.targets.runtime import RuntimeTarget
 from harness.targets.stock import StockTarget
 
@@ -16,11 +18,12 @@ TARGETS: dict[str, Callable[[], Target]] = {
     RuntimeTarget.name: RuntimeTarget,
     StockTarget.name: StockTarget,
 }
+VERSIONED: dict[str, Callable[[str], Target]] = {OpenWebUITarget.name: OpenWebUITarget}
 
 
 def target_names() -> list[str]:
     """Return the names of all targets."""
-    return sorted(TARGETS)
+    return sorted([*TARGETS, *(f"{name}==VERSION" for name in VERSIONED)])
 
 
 def get_target(name: str = RuntimeTarget.name, command: str | None = None) -> Target:
@@ -28,15 +31,23 @@ def get_target(name: str = RuntimeTarget.name, command: str | None = None) -> Ta
 
     Raises UserError for an unknown name and for a command that cannot be started.
     """
-    if name not in TARGETS:
-        near = difflib.get_close_matches(name, TARGETS, n=1, cutoff=0.5)
+    base = name.partition("=")[0]
+    if base not in TARGETS and base not in VERSIONED:
+        near = difflib.get_close_matches(base, [*TARGETS, *VERSIONED], n=1, cutoff=0.5)
         hint = f"did you mean `{near[0]}`? " if near else ""
         raise UserError(f"no such target `{name}`; {hint}known: {', '.join(target_names())}")
-    if command is None:
-        return TARGETS[name]()
-    if name != RuntimeTarget.name:
+    if base in TARGETS and name != base:
+        raise UserError(f"--target {name}: `{base}` is the one of this project, without a version")
+    if command is not None and name != RuntimeTarget.name:
         raise UserError(f"--target-command replaces the command of `runtime`, not of `{name}`")
-    return RuntimeTarget(_split(command))
+    if base in VERSIONED:
+        return VERSIONED[base](parse_version(name))
+    return RuntimeTarget(_split(command)) if command is not None else TARGETS[name]()
+
+
+def parse_version(name: str) -> str:
+    """Return the version of `open-webui==0.12.4`; raise UserError without one."""
+    return single([name], "--target")[0].version
 
 
 def _split(command: str) -> list[str]:

@@ -38,6 +38,7 @@ class WorkerSpec:
     provider_url: str
     data_directory: str
     secret: str
+    database_url: str = ""  # of the run's PostgreSQL, for targets that want one
     extra: dict[str, str] = field(default_factory=dict)
 
 
@@ -49,6 +50,8 @@ class Target(ABC):
     topologies: ClassVar[frozenset[str]] = frozenset({"standalone", "sentinel", "cluster"})
     ready_s: ClassVar[float] = 30.0  # how long a worker may take from its start until it is ready
 
+    wants_postgres: ClassVar[bool] = False
+    first_alone: ClassVar[bool] = False  # the first worker makes the tables, the others wait for it
     link_is_url: ClassVar[bool] = False  # on one Redis server: the URL names the link, no hook
 
     @property

@@ -22,7 +22,7 @@ def test_the_stock_app_serves_the_same_load(tmp_path: Path) -> None:
     scenario = tmp_path / "quick.yaml"
     scenario.write_text(scenario_text(target="stock"))
     done = harness("run", scenario, "--reports", tmp_path / "r")
-    found = {g["name"]: g["verdict"] for g in summary(tmp_path / "r")["guarantees"]}  # type: ignore[attr-defined]  # JSON
+    found = {g["name"]: g["verdict"] for g in summary(tmp_path / "r")["findings"]}  # type: ignore[attr-defined]  # JSON
     assert "fail" not in found.values(), done.stdout + done.stderr
     assert found["stop-ends-task"] == found["session-read-your-writes"] == "pass"
     assert found["tokens-exactly-once-in-order"] == found["canaries-delivered"] == "pass"

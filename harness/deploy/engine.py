@@ -93,4 +93,6 @@ def _split(image: str) -> tuple[str, str]:
 def reason(error: BaseException) -> str:
     """Return the engine's own words on one line."""
     words = error.explanation if isinstance(error, APIError) else str(error)
+    if isinstance(error, OSError) and error.strerror:
+        words = error.strerror
     return " ".join(str(words or error).split())

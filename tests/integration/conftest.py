@@ -15,17 +15,26 @@ from harness.errors import MissingPart
 
 
 @pytest.fixture(scope="session")
-def engine() -> Iterator[Any]:
-    """Yield a docker client, with the default image built; skip by name without an engine."""
+def found_engine() -> Iterator[Any]:
+    """Yield a docker client, with the default image built, or the reason that there is none."""
     try:
         client = engines.connect()
     except MissingPart as error:
-        if os.environ.get("CONTAINER_ENGINE") == "required":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+        yield error
+        return
     try:
         client.images.get(engines.BUILT)
     except ImageNotFound:
         build()
     yield client
     client.close()
+
+
+@pytest.fixture
+def engine(found_engine: Any, request: pytest.FixtureRequest) -> Any:
+    """Return the docker client; without an engine the test is skipped by its name."""
+    if not isinstance(found_engine, MissingPart):
+        return found_engine
+    if os.environ.get("CONTAINER_ENGINE") == "required":
+        pytest.fail(str(found_engine))
+    pytest.skip(f"{request.node.name}: {str(found_engine).partition('. ')[0]}")

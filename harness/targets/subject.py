@@ -55,9 +55,11 @@ def make_subject(scenario: Scenario, options: RunOptions, say: Callable[[str], N
         return Subject(target, Environment("", (), {}), unsuited=reason)
     made = environment(target.install(say), options.pins, say)
     unknown = hook_refusal(made)
-    if unknown and scenario.topology != "standalone":
+    if scenario.topology == "standalone":
+        return Subject(target, made, hooked=not unknown and not target.link_is_url)
+    if unknown:
         return Subject(target, made, unsuited=f"not testable on {scenario.topology}: {unknown}")
-    return Subject(target, made, hooked=not unknown and not target.link_is_url)
+    return Subject(target, made)
 
 
 def hook_refusal(made: Environment) -> str:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from harness.deploy.model import Deployment, Link
 from harness.errors import UserError
+from harness.options import RunOptions
+from harness.scenario import Scenario
 from harness.targets import get_target
+from harness.targets import subject as subjects
 from harness.targets.base import RedisAccess, WorkerSpec
 from harness.targets.open_webui import OpenWebUITarget
+from harness.targets.subject import Subject, make_subject
 
 NODES = (("127.94.1.10", 6379), ("127.94.1.11", 6379))
 SENTINELS = (("127.94.1.30", 26379), ("127.94.1.31", 26379))
@@ -82,3 +87,37 @@ def test_every_purpose_has_a_key(purpose: str) -> None:
     assert OpenWebUITarget("0.12.4").key(purpose)
     with pytest.raises(UserError, match="no such purpose"):
         OpenWebUITarget("0.12.4").key("nonsense")
+
+
+def subject(topology: str, target: str, refusal: str, monkeypatch: pytest.MonkeyPatch) -> Subject:
+    """Return the subject of a scenario whose redis-py the hook knows, or refuses."""
+    monkeypatch.setattr(subjects, "hook_refusal", lambda _: refusal)
+    monkeypatch.setattr(OpenWebUITarget, "install", lambda *_: sys.executable)
+    fields = {"name": "tiny", "story": "A scenario of the tests.", "topology": topology}
+    scenario = Scenario.model_validate({**fields, "target": target})
+    return make_subject(scenario, RunOptions(), lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("topology", "target", "refusal", "hooked", "unsuited"),
+    [
+        ("standalone", "runtime", "", True, False),
+        ("standalone", "runtime", "redis-py 1: gone", False, False),
+        ("standalone", "open-webui==0.12.4", "", False, False),
+        ("sentinel", "open-webui==0.12.4", "", True, False),
+        ("cluster", "open-webui==0.12.4", "redis-py 1: gone", True, True),
+    ],
+)
+def test_the_hook_is_needed_where_addresses_are_announced(
+    topology: str,
+    target: str,
+    refusal: str,
+    hooked: bool,
+    unsuited: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On one server a URL can name the link; elsewhere an unknown redis-py is not testable."""
+    made = subject(topology, target, refusal, monkeypatch)
+    assert (made.hooked, bool(made.unsuited)) == (hooked, unsuited)
+    if unsuited:
+        assert made.unsuited == f"not testable on {topology}: {refusal}"

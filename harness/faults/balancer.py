@@ -30,7 +30,6 @@ class BalancerFault(Fault):
     """
 
     kind: ClassVar[str] = "balancer"
-    color: ClassVar[str] = "#7f7f7f"
 
     @property
     def closes_sockets(self) -> bool:

@@ -31,7 +31,6 @@ class Fault(ABC):
     """
 
     kind: ClassVar[str]
-    color: ClassVar[str] = "#d62728"
 
     def __init__(self, planned: PlannedFault, deployment: Deployment, context: Any) -> None:
         self.planned = planned

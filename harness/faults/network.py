@@ -90,7 +90,6 @@ class Latency(LinkFault):
     """Delay what passes, both ways together by about `latency_ms`."""
 
     kind: ClassVar[str] = "latency"
-    color: ClassVar[str] = "#8c564b"
 
     async def change(self, links: list[Link]) -> None:
         """Delay the links."""
@@ -101,7 +100,6 @@ class Cut(LinkFault):
     """Cut: `reset` (RST), `held` (bytes stop, delivered at the heal) or `refused` (closed)."""
 
     kind: ClassVar[str] = "cut"
-    color: ClassVar[str] = "#ff7f0e"
 
     async def change(self, links: list[Link]) -> None:
         """Cut the links in the mode of the scenario."""

@@ -62,7 +62,6 @@ class Kill(ProcessFault):
     """SIGKILL; healed by starting the server again, its data kept or empty."""
 
     kind: ClassVar[str] = "kill"
-    color: ClassVar[str] = "#d62728"
 
     @property
     def loses_data(self) -> bool:
@@ -116,7 +115,6 @@ class Pause(ProcessFault):
     """SIGSTOP; healed by SIGCONT. Under Sentinel the revived primary is a zombie for 10 s."""
 
     kind: ClassVar[str] = "pause"
-    color: ClassVar[str] = "#9467bd"
 
     async def inject(self) -> None:
         """Stop every node of the aim at once."""

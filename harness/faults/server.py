@@ -66,7 +66,6 @@ class Failover(ServerFault):
     """`SENTINEL FAILOVER` or `CLUSTER FAILOVER`: another node becomes the primary, in order."""
 
     kind: ClassVar[str] = "failover"
-    color: ClassVar[str] = "#1f77b4"
 
     def available(self) -> str | None:
         """Return why it cannot run: a single server has nobody to hand over to."""
@@ -133,7 +132,6 @@ class ClientKill(ServerFault):
     """`CLIENT KILL TYPE`: connections end, as by a restart, but the server goes on."""
 
     kind: ClassVar[str] = "client-kill"
-    color: ClassVar[str] = "#e377c2"
 
     async def inject(self) -> None:
         """Close the connections of the type, our own excepted."""
@@ -152,7 +150,6 @@ class ClientPause(ServerFault):
     """`CLIENT PAUSE`: the server lives and answers nobody, or takes no writes."""
 
     kind: ClassVar[str] = "client-pause"
-    color: ClassVar[str] = "#bcbd22"
 
     async def inject(self) -> None:
         """Pause for the fault's own length: a paused server takes no order to go on."""
@@ -195,7 +192,6 @@ class Config(ServerFault):
     """`CONFIG SET`: limits change under a running deployment."""
 
     kind: ClassVar[str] = "config"
-    color: ClassVar[str] = "#17becf"
 
     async def inject(self) -> None:
         """Remember the old values and set the new ones; a refusal changes nothing."""
@@ -250,7 +246,6 @@ class Flush(ServerFault):
     """`FLUSHALL`: the data is gone, the connections are not."""
 
     kind: ClassVar[str] = "flush"
-    color: ClassVar[str] = "#7f7f7f"
     loses_data = True
 
     async def inject(self) -> None:

@@ -23,7 +23,6 @@ class WorkerKill(Fault):
     """SIGKILL of workers; healed by starting them again at the same addresses."""
 
     kind: ClassVar[str] = "worker-kill"
-    color: ClassVar[str] = "#e377c2"
     closes_sockets: ClassVar[bool] = True
 
     async def aim(self) -> Aim:

@@ -47,6 +47,7 @@ LOST = -9  # exit status of a container whose engine went away
 SIGNALLED = 128  # exit codes above it are signals
 TAKEN = ("port is already allocated", "address already in use")
 RYUK = "TESTCONTAINERS_RYUK_DISABLED"
+RYUK_REMEDY = f"Set {RYUK}=true: the run's guardian removes its containers."
 POD_FOLDER = "/run/pod"  # in memory: a server without a port insists on a socket file
 POD = ["--port", "0", "--unixsocket", f"{POD_FOLDER}/socket", "--save", ""]
 
@@ -152,11 +153,12 @@ class ContainerHost:
         client = engine.connect()
         try:
             engine.provide(client, self.image)
+            if _wants_ryuk():
+                engine.provide(client, testcontainers_config.ryuk_image, RYUK_REMEDY)
             self._user = _user(client)
         finally:
             client.close()
         os.environ.setdefault("DOCKER_HOST", engine.address())  # else Testcontainers guesses
-        _choose_ryuk()
         subnet = nodes[0].host.rpartition(".")[0]
         self._name = f"harness-{subnet}-{{}}"
         pod = self._container("pod", POD).with_tmpfs_mount(POD_FOLDER)
@@ -230,11 +232,11 @@ def _user(client: Any) -> str:
     return "0:0" if rootless else f"{os.getuid()}:{os.getgid()}"
 
 
-def _choose_ryuk() -> None:
-    """Leave Testcontainers' own remover away unless the user asks for it: the guardian does it."""
-    wished = RYUK in os.environ or "ryuk.disabled" in testcontainers_config.tc_properties
-    if not wished:
+def _wants_ryuk() -> bool:
+    """Tell whether Testcontainers' own remover is asked for; else it is switched off."""
+    if RYUK not in os.environ and "ryuk.disabled" not in testcontainers_config.tc_properties:
         testcontainers_config.ryuk_disabled = True
+    return not testcontainers_config.ryuk_disabled
 
 
 def _refused(words: str) -> str:

@@ -17,6 +17,7 @@ DEFAULT = "unix:///var/run/docker.sock"
 UNIX = "unix://"
 ANSWER_S = 30.0
 BUILT = "redis-failover-harness/redis"  # what `harness images build` makes; in no registry
+REMEDY = "Run `harness images build` and leave --image away, or load it with `docker load`."
 ERRORS = (DockerException, RequestException, OSError)
 
 
@@ -65,8 +66,8 @@ def connect() -> Any:
     return client
 
 
-def provide(client: Any, image: str) -> str:
-    """Return the id of an image, pulled when it is not here; raise MissingPart without it."""
+def provide(client: Any, image: str, remedy: str = REMEDY) -> str:
+    """Return the id of an image, pulled when it is not here; raise MissingPart with a remedy."""
     try:
         return str(client.images.get(image).id)
     except ImageNotFound:
@@ -79,8 +80,7 @@ def provide(client: Any, image: str) -> str:
         return str(client.images.pull(*_split(image)).id)
     except ERRORS as error:
         raise MissingPart(
-            f"image {image} is not here and cannot be pulled: {reason(error)}. Run `harness images "
-            "build` and leave --image away, or load it with `docker load`."
+            f"image {image} is not here and cannot be pulled: {reason(error)}. {remedy}"
         ) from error
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from harness.deploy import sweeper
 from harness.deploy.containers import ContainerHost
 from harness.deploy.engine import BUILT
 from harness.deploy.folder import RunFolder
@@ -17,10 +19,12 @@ def host_named(name: str, guardian: Guardian, run: RunFolder) -> Host:
     return ProcessHost(guardian) if name == "processes" else ContainerHost(guardian, run, BUILT)
 
 
-def inventory(engine: Any) -> dict[str, list[str]]:
-    """Return the ids of the engine's containers, networks and volumes."""
-    return {
-        "containers": sorted(each.id for each in engine.containers.list(all=True)),
-        "networks": sorted(each.id for each in engine.networks.list()),
-        "volumes": sorted(each.id for each in engine.volumes.list()),
-    }
+def made_by_runs_in(engine: Any, folder: Path) -> list[Any]:
+    """Return the containers of runs whose reports are in a folder; other runs have their own."""
+    found = engine.containers.list(all=True, filters={"label": sweeper.RUN})
+    return [each for each in found if Path(each.labels[sweeper.RUN]).is_relative_to(folder)]
+
+
+def networks_and_volumes(engine: Any) -> list[str]:
+    """Return the ids of the engine's networks and volumes: no run makes any."""
+    return sorted(each.id for each in (*engine.networks.list(), *engine.volumes.list()))

@@ -15,7 +15,7 @@ import pytest
 
 from harness.deploy import sweeper
 from harness.waiting import wait_for_sync
-from tests.integration.container_parts import inventory
+from tests.integration.container_parts import made_by_runs_in, networks_and_volumes
 from tests.integration.harness_cli import ROOT, command, environment, harness, scenario_text
 
 PARTS = 7  # the pod, three nodes, three sentinels
@@ -27,7 +27,7 @@ class Run:
     def __init__(self, engine: Any, folder: Path) -> None:
         self.engine = engine
         self.folder = folder
-        self.before = inventory(engine)
+        self.before = networks_and_volumes(engine)
         self.output = folder / "output"
         self.scenario = folder / "quick.yaml"
         self.scenario.write_text(
@@ -46,9 +46,7 @@ class Run:
 
     def started(self) -> list[Any]:
         """Return the containers of this run."""
-        label = f"{sweeper.RUN}={next((self.folder / 'reports').iterdir())}"
-        found: list[Any] = self.engine.containers.list(all=True, filters={"label": label})
-        return found
+        return made_by_runs_in(self.engine, self.folder)
 
     def guardian(self) -> int:
         """Return the pid of the run's guardian, from the label of its containers."""
@@ -56,11 +54,9 @@ class Run:
         return int(owner.split("-")[1])
 
     def nothing_is_left(self, deadline: float) -> None:
-        """Wait until the engine holds what it held before, containers of other runs aside."""
+        """Wait until the engine holds what it held before, other runs aside."""
         wait_for_sync(lambda: not self.started(), deadline, "no container of the run is left")
-        after = inventory(self.engine)
-        assert after["networks"] == self.before["networks"]
-        assert after["volumes"] == self.before["volumes"]
+        assert networks_and_volumes(self.engine) == self.before
 
     def close(self) -> None:
         """End the harness, whatever the test did; its guardian does the rest."""
@@ -129,11 +125,12 @@ def test_clean_spares_a_living_run(run: Run) -> None:
 
 def test_a_failed_start_leaves_nothing(engine: Any, tmp_path: Path) -> None:
     """A server that refuses its settings shows why, and its neighbours are removed."""
-    scenario, before = tmp_path / "quick.yaml", inventory(engine)
+    scenario, before = tmp_path / "quick.yaml", networks_and_volumes(engine)
     settings = "{config: {no-such-setting: '1'}}"
     scenario.write_text(scenario_text(topology="cluster", host="containers", redis=settings))
     done = harness("run", scenario, "--reports", tmp_path / "reports")
     assert done.returncode == 3, done.stdout + done.stderr
     assert "no-such-setting" in done.stderr
     assert "Traceback" not in done.stderr
-    assert inventory(engine) == before
+    assert not made_by_runs_in(engine, tmp_path)
+    assert networks_and_volumes(engine) == before

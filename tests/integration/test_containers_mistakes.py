@@ -41,6 +41,18 @@ def test_containers_without_an_engine_are_skipped(scenario: Path, tmp_path: Path
 
 
 @pytest.mark.usefixtures("engine")
+def test_containers_with_a_remover_that_cannot_be_had(scenario: Path, tmp_path: Path) -> None:
+    """Ryuk is asked for by its own setting; without its image exit 4 and how to do without."""
+    done = harness(
+        *("run", scenario, "--reports", tmp_path / "reports"),
+        TESTCONTAINERS_RYUK_DISABLED="false", RYUK_CONTAINER_IMAGE=NOWHERE,
+    )
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert f"image {NOWHERE} is not here" in done.stdout
+    assert "Set TESTCONTAINERS_RYUK_DISABLED=true" in done.stdout
+
+
+@pytest.mark.usefixtures("engine")
 def test_containers_without_the_image_are_skipped(scenario: Path, tmp_path: Path) -> None:
     """Exit 4, and the line has the engine's own words about the image."""
     done = harness(

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.integration.container_parts import inventory
+from tests.integration.container_parts import made_by_runs_in, networks_and_volumes
 from tests.integration.harness_cli import harness, only_run, summary
 
 SCENARIOS = ["sentinel-primary-crash", "one-worker-held"]  # a crash, and links
@@ -18,11 +18,12 @@ SCENARIOS = ["sentinel-primary-crash", "one-worker-held"]  # a crash, and links
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_scenario_on_containers(scenario: str, engine: Any, tmp_path: Path) -> None:
     """The verdict is what the scenario expects, and it names the command that repeats it there."""
-    before = inventory(engine)
+    before = networks_and_volumes(engine)
     done = harness("run", scenario, "--host", "containers", "--quiet", "--reports", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert summary(tmp_path)["verdict"] == "pass"
     facts = orjson.loads((only_run(tmp_path) / "run.json").read_bytes())
     assert facts["host"] == "containers"
     assert "host=containers" in facts["command"]
-    assert inventory(engine) == before
+    assert not made_by_runs_in(engine, tmp_path)
+    assert networks_and_volumes(engine) == before

@@ -45,7 +45,8 @@ def test_containers_with_a_remover_that_cannot_be_had(scenario: Path, tmp_path: 
     """Ryuk is asked for by its own setting; without its image exit 4 and how to do without."""
     done = harness(
         *("run", scenario, "--reports", tmp_path / "reports"),
-        TESTCONTAINERS_RYUK_DISABLED="false", RYUK_CONTAINER_IMAGE=NOWHERE,
+        TESTCONTAINERS_RYUK_DISABLED="false",
+        RYUK_CONTAINER_IMAGE=NOWHERE,
     )
     assert done.returncode == 4, done.stdout + done.stderr
     assert f"image {NOWHERE} is not here" in done.stdout

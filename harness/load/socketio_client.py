@@ -88,6 +88,11 @@ class SocketClient:
             raise
         return self.sid
 
+    @property
+    def closed(self) -> bool:
+        """Tell whether the connection has ended, from either side."""
+        return self._closed
+
     def call(self, event: str, data: Any) -> list[Any]:
         """Send an event and return the arguments of its acknowledgement."""
         self._next_ack += 1

@@ -11,7 +11,7 @@ from harness.history.errors import classify
 from harness.history.records import OK
 from harness.load.accounts import Account
 from harness.load.context import LoadContext
-from harness.load.socketio_client import SocketClient
+from harness.load.socketio_client import SocketClient, SocketLost
 from harness.load.streams import Stream
 from harness.load.token_runs import TokenRuns
 
@@ -85,6 +85,8 @@ class UserSocket:
             if wrong := self._context.setup.entry.misplaced(self._worker, client.answer_headers):
                 self._context.fault(f"socket {name}: {wrong}")
             client.call("user-join", {"auth": {"token": self._account.token}})
+            if client.closed:  # the end came with the answer: nobody was told of it
+                raise SocketLost("closed as soon as the user had joined")
         except Exception as error:  # any failure is recorded, then tried again
             client.close()
             outcome, code = classify(error)

@@ -11,6 +11,7 @@ import pytest
 from harness.clock import RunClock
 from harness.history.errors import classify
 from harness.load.accounts import Account
+from harness.load.entry import Entry
 from harness.load.socketio_client import SocketClient
 from harness.load.sockets import UserSocket
 from harness.load.streams import Stream, Streams
@@ -142,3 +143,26 @@ def test_a_refused_connection_is_refused_each_time() -> None:
         client.connect({"token": "x"})
     client.close()
     assert classify(caught.value) == ("fail", "connection-refused")
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_socket_that_ends_with_its_join_is_not_taken_for_open(closed: bool) -> None:
+    """Its end was told to nobody, so the user would wait for ever: it connects again instead."""
+    outcomes: list[str] = []
+    ear = Ear()
+    ear.invoke = lambda *_, **__: "op-1"  # type: ignore[attr-defined]  # as a writer
+    ear.complete = lambda outcome, *_, **__: outcomes.append(outcome)  # type: ignore[attr-defined]  # as a writer
+    user = ear._socket
+    user._context.setup = SimpleNamespace(entry=Entry(("http://127.95.8.1:1",)))
+    user._context.counters = SimpleNamespace(sockets=0)  # type: ignore[assignment]  # the part used
+    client = SimpleNamespace(
+        connect=lambda _: "sid",
+        call=lambda *_: [],
+        close=lambda: None,
+        closed=closed,
+        answer_headers={},
+    )
+    user._make_client = lambda *_: client  # type: ignore[method-assign,assignment]  # no network
+    assert user._try() is not closed
+    assert user.connected.is_set() is not closed
+    assert (outcomes == ["ok"]) is not closed

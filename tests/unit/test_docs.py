@@ -257,6 +257,6 @@ def test_scenarios_of_the_pages_are_valid() -> None:
 
 
 def test_test_files_have_names_of_their_own() -> None:
-    """pytest imports them by name: two of one name cannot be collected together."""
+    """Names of modules are what pytest imports: two of one name cannot be collected together."""
     names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
     assert sorted(names) == sorted(set(names))

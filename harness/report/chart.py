@@ -60,7 +60,8 @@ def picture_alone(series: Series, judgement: Judgement) -> str:
     """Return the timeline as an SVG document of its own, with its colours."""
     css = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
     svg, _ = timeline(series, judgement)
-    style = f"<style>{css}\nsvg {{ background: var(--card); }}</style>"
+    own = "svg { background: var(--card); font-family: system-ui, 'DejaVu Sans', sans-serif; }"
+    style = f"<style>{css}\n{own}</style>"
     return svg.replace("<svg", f'<svg xmlns="{SVG}"', 1).replace(">", f">{style}", 1)
 
 

@@ -53,7 +53,7 @@ async def start_bench_worker(
     data = parts.run.data / env.get("REDIS_KEY_PREFIX", "bench")
     data.mkdir(exist_ok=True)
     access, provider = parts.deployment.access, parts.deployment.provider_url
-    spec = WorkerSpec(number, host, port, name, access, provider, str(data), SECRET, env)
+    spec = WorkerSpec(number, host, port, name, access, provider, str(data), SECRET, extra=env)
     target = RuntimeTarget([sys.executable, "-m", module])
     environment = clean_environment(ROOT) | target.environment(spec) | {"GLOBAL_LOG_LEVEL": "ERROR"}
     process = await parts.guardian.spawn(name, on_core(core, target.command(spec)), environment)

@@ -32,7 +32,7 @@ async def maxclients(bench: Bench) -> str:
 @pytest.mark.slow
 async def test_standalone_settings_are_changed_and_restored(tmp_path: Path) -> None:
     """CONFIG SET shows in CONFIG GET; the heal brings the old value back."""
-    async with running("standalone", tmp_path) as bench:
+    async with running("standalone", tmp_path, "processes") as bench:
         await bench.start()
         before = await maxclients(bench)
         await bench.inject(spec("config", settings={"maxclients": "77"}))
@@ -44,7 +44,7 @@ async def test_standalone_settings_are_changed_and_restored(tmp_path: Path) -> N
 @pytest.mark.slow
 async def test_a_setting_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     """Nothing is changed, and the record says which name is wrong."""
-    async with running("standalone", tmp_path) as bench:
+    async with running("standalone", tmp_path, "processes") as bench:
         await bench.start()
         await bench.inject(spec("config", settings={"maxclient": "77"}))
         assert "knows no setting maxclient" in bench.events()["error"]["text"]
@@ -53,7 +53,7 @@ async def test_a_setting_that_does_not_exist_is_an_error(tmp_path: Path) -> None
 @pytest.mark.slow
 async def test_standalone_flush_client_kill_and_pause(tmp_path: Path) -> None:
     """Keys are gone, a connection was closed, a paused server is silent and comes back."""
-    async with running("standalone", tmp_path) as bench:
+    async with running("standalone", tmp_path, "processes") as bench:
         await bench.start()
         node = bench.deployment.nodes[0]
         client = direct(node)
@@ -73,7 +73,7 @@ async def test_standalone_flush_client_kill_and_pause(tmp_path: Path) -> None:
 @pytest.mark.slow
 async def test_a_flush_of_nothing_proves_nothing(tmp_path: Path) -> None:
     """An empty server has no key to lose: the fault is an error, so the verdict is unknown."""
-    async with running("standalone", tmp_path) as bench:
+    async with running("standalone", tmp_path, "processes") as bench:
         await bench.start()
         await bench.inject(spec("flush"))
         assert "held no key to lose" in bench.events()["error"]["text"]
@@ -82,7 +82,7 @@ async def test_a_flush_of_nothing_proves_nothing(tmp_path: Path) -> None:
 @pytest.mark.slow
 async def test_paused_writes_are_silent_and_reads_are_not(tmp_path: Path) -> None:
     """CLIENT PAUSE WRITE holds a SET back."""
-    async with running("standalone", tmp_path) as bench:
+    async with running("standalone", tmp_path, "processes") as bench:
         await bench.start()
         await bench.inject(spec("client-pause", mode="write"), lasts=1.0)
         assert list(bench.events()) == EVENTS
@@ -97,7 +97,7 @@ async def test_an_orderly_failover_moves_the_primary(
     tmp_path: Path, topology: str, target: str
 ) -> None:
     """Another node is primary, the switch is seen, and the old one ends as its replica."""
-    async with running(topology, tmp_path) as bench:
+    async with running(topology, tmp_path, "processes") as bench:
         await bench.start()
         await bench.inject(spec("failover", target))
         assert list(bench.events()) == EVENTS

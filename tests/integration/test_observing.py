@@ -122,6 +122,10 @@ async def _complete(admin: User) -> bool:
     return len(redis["leases"]) == 2 and bool(redis["leader"])
 
 
+def _of_redis(spans: list[Any]) -> list[Any]:
+    return [s for s in spans if s.attributes.get("db.system.name") == "redis"]
+
+
 @pytest.mark.parametrize("topology", ["sentinel", "cluster"])
 async def test_other_topologies_are_traced_and_diagnosed(topology: str, tmp_path: Path) -> None:
     """Commands have spans with their node; all primaries are asked for keys and clients."""
@@ -139,10 +143,9 @@ async def test_other_topologies_are_traced_and_diagnosed(topology: str, tmp_path
                 await (await http.post(f"{worker.url}/api/v1/session/data", json={"a": 1})).read()
                 async with http.get(f"{worker.url}/api/v1/diagnostics") as answer:
                     found = (await answer.json())["redis"]
+            redis = await wait_for(lambda: _of_redis(received.spans), 15, "spans of Redis arrive")
             nodes = {node.address for node in parts.deployment.nodes}
-        redis = [s for s in received.spans if s.attributes.get("db.system.name") == "redis"]
     assert {(s.attributes["server.address"], s.attributes["server.port"]) for s in redis} <= nodes
-    assert redis
     assert found["mode"] == topology
     assert found["errors"] == []
     assert found["keys"]["by_kind"]["instances"] == 1

@@ -10,25 +10,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from harness.clock import RunClock
-from harness.deploy.balancer import start_balancer
-from harness.deploy.database import TargetDatabase
 from harness.deploy.folder import RunFolder
-from harness.deploy.host import ProcessHost
 from harness.deploy.lease import Lease
-from harness.deploy.model import Deployment, Host
+from harness.deploy.model import Deployment
 from harness.deploy.parts import missing_part
-from harness.deploy.provider import start_provider
-from harness.deploy.redis import start_redis
 from harness.deploy.spawner import Guardian
-from harness.deploy.workers import start_workers
+from harness.deployer import Deployer
 from harness.faults.context import FaultContext
 from harness.faults.injector import Injector
 from harness.history.writer import HistoryWriter
 from harness.load.launch import LoadProcesses, start_load
-from harness.load.prepare import prepare
 from harness.manifest import Manifest
-from harness.network.links import Links
-from harness.network.toxiproxy import find_toxiproxy, start_toxiproxy
 from harness.options import RunOptions, RunResult, load_with_options
 from harness.plan import Plan, load_seconds, make_plan
 from harness.probes import Probes
@@ -116,9 +108,7 @@ class Conductor:
         self.clock = RunClock()
         self.writer = HistoryWriter(run.history, "harness", self.clock)
         self.subject = subject
-        self.links: Links | None = None
-        self.host: Host | None = None
-        self.database = TargetDatabase()
+        self.deployer = Deployer(scenario, subject, run, self.clock, progress.note)
         self.manifest = Manifest(run, scenario, plan, options, subject)
 
     async def perform(self) -> None:
@@ -137,15 +127,17 @@ class Conductor:
 
     async def _conduct(self, guardian: Guardian) -> None:
         self._phase("deploy")
-        deployment = await self._deploy(guardian)
+        deployment = await self.deployer.deploy(guardian, self.subnet)
         self.manifest.describe(deployment)
         self.manifest.save(self.clock)
         self._phase("prepare")
         # load processes import Locust while the accounts are made
         load = await start_load(guardian, deployment, self.plan, self.run, self.clock)
-        await prepare(deployment, self.plan, self.run, self.clock)
+        await self.deployer.prepare(deployment, self.plan)
         await load.ready(LOAD_READY_S)
-        context = FaultContext(guardian, self.links, self.scenario.redis, self.run, self.clock)
+        context = FaultContext(
+            guardian, self.deployer.links, self.scenario.redis, self.run, self.clock
+        )
         context.aims = self.options.aims
         probes = Probes(deployment, self.plan, self.run, self.clock, self.writer, context)
         await probes.start()
@@ -163,42 +155,9 @@ class Conductor:
             yield guardian
         finally:
             self._phase("teardown")
-            if self.links is not None:
-                await self.links.close()
-            if self.host is not None:
-                await self.host.close()
+            await self.deployer.close()
             await guardian.stop()
-            self.database.remove()
-
-    async def _deploy(self, guardian: Guardian) -> Deployment:
-        """Start everything the workers need at once, then the workers, then what is before them."""
-        self.host = host = self._host(guardian)
-        deployment = self.subject.deployment(self.scenario.topology, self.subnet)
-        await asyncio.gather(
-            start_redis(host, deployment, self.scenario.redis, self.run),
-            start_provider(guardian, deployment, self.run, self.clock),
-            self.database.start(guardian, deployment, self.progress.note),
-        )
-        await self._link(guardian, deployment)
-        await start_workers(guardian, deployment, self.run, self.clock, self.scenario.workers)
-        if self.scenario.balancer == "nginx":
-            await start_balancer(guardian, deployment, self.run)
-        return deployment
-
-    def _host(self, guardian: Guardian) -> Host:
-        if self.scenario.host == "processes":
-            return ProcessHost(guardian)
-        from harness.deploy.containers import ContainerHost
-
-        return ContainerHost(guardian, self.run, self.scenario.images.redis)
-
-    async def _link(self, guardian: Guardian, deployment: Deployment) -> None:
-        if find_toxiproxy() is None:
-            self.progress.note("Toxiproxy is missing: workers dial Redis directly (make setup)")
-            return
-        await start_toxiproxy(guardian, deployment)
-        self.links = Links(deployment)
-        await self.links.create(self.scenario.workers)
+            self.deployer.ended(guardian)
 
     async def _load(
         self, deployment: Deployment, load: LoadProcesses, context: FaultContext

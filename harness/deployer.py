@@ -1,0 +1,93 @@
+"""How a run comes by its deployment: it starts one, or attaches to one that runs already."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from harness.clock import RunClock
+from harness.deploy.balancer import start_balancer
+from harness.deploy.database import TargetDatabase
+from harness.deploy.folder import RunFolder
+from harness.deploy.host import ProcessHost
+from harness.deploy.model import Deployment, Host
+from harness.deploy.provider import start_provider
+from harness.deploy.redis import start_redis
+from harness.deploy.workers import start_workers
+from harness.load.prepare import prepare
+from harness.network.links import Links
+from harness.network.toxiproxy import find_toxiproxy, start_toxiproxy
+from harness.plan import Plan
+from harness.scenario import Scenario
+from harness.targets.subject import Subject
+
+if TYPE_CHECKING:
+    from harness.deploy.spawner import Guardian
+
+
+class Deployer:
+    """Starts the deployment of one run under its guardian."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        subject: Subject,
+        run: RunFolder,
+        clock: RunClock,
+        say: Callable[[str], None],
+    ) -> None:
+        self.scenario = scenario
+        self.subject = subject
+        self.run = run
+        self.clock = clock
+        self.say = say
+        self.links: Links | None = None
+        self.host: Host | None = None
+        self.database = TargetDatabase()
+
+    async def deploy(self, guardian: Guardian, subnet: str) -> Deployment:
+        """Start everything the workers need at once, then the workers, then what is before them."""
+        self.host = host = self._host(guardian)
+        deployment = self.subject.deployment(self.scenario.topology, subnet)
+        await asyncio.gather(
+            start_redis(host, deployment, self.scenario.redis, self.run),
+            start_provider(guardian, deployment, self.run, self.clock),
+            self.database.start(guardian, deployment, self.say),
+        )
+        await self._link(guardian, deployment)
+        await start_workers(guardian, deployment, self.run, self.clock, self.scenario.workers)
+        if self.scenario.balancer == "nginx":
+            await start_balancer(guardian, deployment, self.run)
+        return deployment
+
+    async def prepare(self, deployment: Deployment, plan: Plan) -> None:
+        """Make the accounts and tokens of the load."""
+        await prepare(deployment, plan, self.run, self.clock)
+
+    async def close(self) -> None:
+        """Let go of what the run holds; the guardian ends the rest."""
+        if self.links is not None:
+            await self.links.close()
+        if self.host is not None:
+            await self.host.close()
+
+    def ended(self, guardian: Guardian) -> None:
+        """Remove what outlives the guardian."""
+        del guardian
+        self.database.remove()
+
+    def _host(self, guardian: Guardian) -> Host:
+        if self.scenario.host == "processes":
+            return ProcessHost(guardian)
+        from harness.deploy.containers import ContainerHost
+
+        return ContainerHost(guardian, self.run, self.scenario.images.redis)
+
+    async def _link(self, guardian: Guardian, deployment: Deployment) -> None:
+        if find_toxiproxy() is None:
+            self.say("Toxiproxy is missing: workers dial Redis directly (make setup)")
+            return
+        await start_toxiproxy(guardian, deployment)
+        self.links = Links(deployment)
+        await self.links.create(self.scenario.workers)

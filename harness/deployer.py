@@ -50,6 +50,7 @@ class Deployer:
         """Start everything the workers need at once, then the workers, then what is before them."""
         self.host = host = self._host(guardian)
         deployment = self.subject.deployment(self.scenario.topology, subnet)
+        deployment.variables = self.scenario.environment
         await asyncio.gather(
             start_redis(host, deployment, self.scenario.redis, self.run),
             start_provider(guardian, deployment, self.run, self.clock),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from harness.errors import UserError
-from harness.verdict import ExitCode
+from harness.verdict import ExitCode, Verdict
 
 if TYPE_CHECKING:
     from harness.checks.judge import Judgement
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from harness.faults.base import Aim
     from harness.scenario import Scenario
 
+OPEN_MAPPINGS = ("bounds.", "enough.", "environment.", "redis.config.")
 SEEDS = 1_000_000  # short enough to read aloud, long enough not to repeat
 
 
@@ -59,7 +59,8 @@ class RunOptions:
         """Return the scenario with every change made; raise UserError naming the key."""
         if self.target is not None:
             scenario = changed(scenario, {"target": self.target})
-        return expected_with(changed(scenario, self.changes), self.pins)
+        scenario = changed(scenario, self.changes)
+        return scenario if "expected" in self.changes else of_its_side(scenario, self.pins)
 
     def command_line(self, scenario: str) -> str:
         """Return the command that runs `scenario` again with the same choices."""
@@ -134,12 +135,14 @@ def changed(scenario: Scenario, changes: dict[str, Any]) -> Scenario:
     return scenario
 
 
-def expected_with(scenario: Scenario, pins: Iterable[Pin]) -> Scenario:
-    """Return the scenario with the verdict that it expects of these versions, if it says one."""
-    for pin in pins:
-        if verdict := scenario.expected_with.get(str(pin)):
-            return scenario.model_copy(update={"expected": verdict})
-    return scenario
+def of_its_side(scenario: Scenario, pins: tuple[Pin, ...]) -> Scenario:
+    """Return the scenario with the verdict that its bug expects of this target and versions."""
+    bug = scenario.bug
+    side = bug.side_of(scenario.model_dump(mode="json"), pins) if bug else None
+    if bug is None or side is None:
+        return scenario
+    verdict = Verdict.FAIL if side in bug.fails else Verdict.PASS
+    return scenario.model_copy(update={"expected": verdict})
 
 
 def _put(data: Any, key: str, value: Any) -> None:
@@ -151,7 +154,7 @@ def _put(data: Any, key: str, value: Any) -> None:
             place = place[int(name)] if isinstance(place, list) else place[name]
         if isinstance(place, list):
             place[int(last)] = value
-        elif last in place or not place or parents in (["bounds"], ["enough"]):
+        elif last in place or not place or key.startswith(OPEN_MAPPINGS):
             place[last] = value
         else:
             raise KeyError(last)

@@ -27,7 +27,6 @@ from harness.probes import Probes
 from harness.progress import Progress
 from harness.scenario import Scenario
 from harness.targets.subject import Subject, make_subject
-from harness.verdict import exit_code
 
 FLUSH_PERIOD_S = 0.1
 LEAD_S = 0.3  # between "go" and load second 0: every load process has read the start file by then
@@ -62,20 +61,21 @@ async def run_plan(
     finally:
         if not options.keep_data:
             shutil.rmtree(run.data, ignore_errors=True)
-    return await judge(run, scenario, progress)
+    return await judge(run, progress)
 
 
-async def judge(run: RunFolder, scenario: Scenario, progress: Progress) -> RunResult:
+async def judge(run: RunFolder, progress: Progress) -> RunResult:
     """Judge a saved run in a bounded process of its own and write its reports."""
     from harness.checks.judge import judge_in_process
     from harness.report import point_latest, write_reports
+    from harness.report.words import code_of
 
     progress.phase("judge")
     judgement = await judge_in_process(run, JUDGE_S)
     progress.phase("report")
     await asyncio.to_thread(write_reports, run, judgement)
     point_latest(run.root.parent, run)
-    return RunResult(run, judgement, None, exit_code(judgement.verdict, scenario.expected))
+    return RunResult(run, judgement, None, code_of(judgement))
 
 
 def _folder(reports: Path, name: str) -> Path:

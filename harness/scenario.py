@@ -9,12 +9,15 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from harness.bug_specs import Bug, Side
 from harness.errors import UserError
+from harness.expectation import check_expectations
 from harness.fault_specs import FAULT_SPECS, Fault, Model
 from harness.verdict import Verdict
 from harness.vocabulary import check_names
 
 TopologyName = Literal["standalone", "sentinel", "cluster"]
+SIDES = ("fails", "passes")
 BalancerName = Literal["none", "nginx"]
 
 
@@ -80,13 +83,16 @@ class Scenario(Model):
     guarantees: tuple[str, ...] = ()  # empty means all
     bounds: dict[str, float] = Field({})
     expected: Verdict = Verdict.PASS
-    expected_with: dict[str, Verdict] = Field({})  # NAME==VERSION → verdict, with `--with`
+    expected_red: tuple[str, ...] = ()
+    bug: Bug | None = None
     target: str = "runtime"
+    environment: dict[str, str | None] = Field({})  # None: without that variable
     tags: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _names_exist(self) -> Scenario:
         check_names(self)
+        check_expectations(self)
         return self
 
     @property
@@ -115,9 +121,24 @@ def load_scenario(path: Path) -> Scenario:
             f"got {type(data).__name__}"
         )
     try:
-        return Scenario.model_validate(data)
+        scenario = Scenario.model_validate(data)
     except ValidationError as error:
         raise UserError(_explain(path, root, error)) from error
+    _check_sides(path, root, scenario)
+    return scenario
+
+
+def _check_sides(path: Path, root: yaml.Node | None, scenario: Scenario) -> None:
+    """Raise UserError for a side whose `set` does not fit the scenario."""
+    from harness.options import changed
+
+    sides = {} if scenario.bug is None else {n: getattr(scenario.bug, n) for n in SIDES}
+    for name, number, side in ((n, i, s) for n, ss in sides.items() for i, s in enumerate(ss)):
+        try:
+            changed(scenario, {"target": side.target, **side.overrides})
+        except UserError as error:
+            line = _line_of(root, ["bug", name, number])
+            raise UserError(f"{path}:{line}: bug.{name}.{number}: {error}") from None
 
 
 def _explain(path: Path, root: yaml.Node | None, error: ValidationError) -> str:
@@ -158,12 +179,14 @@ def _keys_at(full: tuple[Any, ...]) -> list[str]:
         "load": Load,
         "chats": Chats,
         "focus": Focus,
+        "bug": Bug,
+        **dict.fromkeys(SIDES, Side),
         **FAULT_SPECS,
     }
     model: type[Model] = Scenario
     for part in full[:-1]:
         model = parts.get(str(part), model)
-    return sorted(model.model_fields)
+    return sorted(field.alias or name for name, field in model.model_fields.items())
 
 
 def _line_of(root: yaml.Node | None, location: list[Any]) -> int:

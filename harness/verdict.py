@@ -39,8 +39,10 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     return max(verdicts, key=_RANK.__getitem__, default=Verdict.UNKNOWN)
 
 
-def exit_code(verdict: Verdict, expected: Verdict) -> ExitCode:
-    """Return the exit code of one scenario."""
+def exit_code(verdict: Verdict, expected: Verdict, surprise: str = "") -> ExitCode:
+    """Return the exit code of one scenario; `surprise` is what was red against expectation."""
+    if surprise:
+        return ExitCode.NOT_AS_EXPECTED
     if verdict == expected:
         return ExitCode.AS_EXPECTED
     return ExitCode.UNKNOWN if verdict == Verdict.UNKNOWN else ExitCode.NOT_AS_EXPECTED

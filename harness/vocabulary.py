@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from harness.errors import UserError
+
 if TYPE_CHECKING:
     from harness.scenario import Scenario
 
@@ -78,12 +80,27 @@ def check_names(scenario: Scenario) -> None:
                 f"fault at {fault.at:g} s is healed at {fault.ends:g} s, after the load ends "
                 f"({scenario.duration_s:g} s); shorten `for_s` or lengthen `duration_s`"
             )
-    for name in scenario.guarantees:
-        _check(name, GUARANTEES, "guarantee")
+    for name in (*scenario.guarantees, *scenario.expected_red):
+        check_guarantee(name)
     for name in scenario.bounds:
         _check(name, default_bounds(), "bound")
     for name in scenario.enough:
         _check(name, ENOUGH, "minimum load")
+
+
+def check_guarantee(name: str) -> None:
+    """Raise ValueError when there is no such guarantee, naming the nearest."""
+    _check(name, GUARANTEES, "guarantee")
+
+
+def check_target(name: str) -> None:
+    """Raise ValueError when there is no such target, naming the nearest."""
+    from harness.targets import get_target
+
+    try:
+        get_target(name)
+    except UserError as error:
+        raise ValueError(str(error)) from None
 
 
 def _check_worker_role(role: str, workers: int) -> None:

@@ -22,6 +22,7 @@ from harness.checks.base import Check, Example, Facts, FaultFact, Finding, Windo
 from harness.checks.facts import KINDS, FactsFold, RunFacts
 from harness.checks.measure import quantile
 from harness.deploy.folder import RunFolder
+from harness.expectation import PASSES, Expectation
 from harness.history.reader import HistoryError, read_history
 from harness.history.records import COMPLETIONS, INFO, INVOKE, Record
 from harness.verdict import Verdict, worst
@@ -41,6 +42,7 @@ class Judgement:
     findings: list[Finding]
     facts: Facts | None = None
     statistics: dict[str, Any] = field(default_factory=dict)
+    surprise: str = ""  # how a red run differs from the red one that is expected
 
     def to_json(self) -> bytes:
         """Return the bytes of judgement.json."""
@@ -60,6 +62,7 @@ class Judgement:
             findings=[_finding(finding) for finding in raw["findings"]],
             facts=None if raw["facts"] is None else _facts(raw["facts"]),
             statistics=raw["statistics"],
+            surprise=raw.get("surprise", ""),  # a run of an earlier version has none
         )
 
 
@@ -196,11 +199,11 @@ def _crash(error: Exception) -> str:
 
 def judge_run(run: RunFolder, checks: list[Check] | None = None) -> Judgement:
     """Judge a saved run. Damaged files and crashed checks make it unknown, with the reason."""
-    expected = Verdict.PASS
+    expected = PASSES
     try:
         plan = orjson.loads(run.plan.read_bytes())
+        expected = Expectation.of(plan["scenario"])
         about = orjson.loads((run.root / "run.json").read_bytes())
-        expected = Verdict(plan["scenario"].get("expected", "pass"))
         folding = FactsFold(plan, about)
         everything = all_checks() if checks is None else checks
         passing = _Pass(everything, folding)
@@ -232,16 +235,19 @@ def _judge(
 
 def _judgement(
     verdict: Verdict,
-    expected: Verdict,
+    expected: Expectation,
     findings: list[Finding],
     facts: Facts | None,
     statistics: dict[str, Any],
 ) -> Judgement:
-    outcome = "as_expected" if verdict == expected else "not_as_expected"
-    return Judgement(verdict, expected, outcome, findings, facts, statistics)
+    red = [f.name for f in findings if f.applicable and f.verdict is Verdict.FAIL]
+    surprise = expected.surprise(verdict, red)
+    as_expected = verdict == expected.verdict and not surprise
+    outcome = "as_expected" if as_expected else "not_as_expected"
+    return Judgement(verdict, expected.verdict, outcome, findings, facts, statistics, surprise)
 
 
-def unjudged(reason: str, expected: Verdict = Verdict.PASS) -> Judgement:
+def unjudged(reason: str, expected: Expectation = PASSES) -> Judgement:
     """Return the judgement of a run whose checks could not finish: unknown, and why."""
     finding = Finding(
         "checks-finished",
@@ -281,9 +287,9 @@ async def judge_in_process(run: RunFolder, timeout: float) -> Judgement:  # noqa
 
 
 def _give_up(run: RunFolder, reason: str) -> Judgement:
-    expected = Verdict.PASS
+    expected = PASSES
     with contextlib.suppress(OSError, ValueError, KeyError):
-        expected = Verdict(orjson.loads(run.plan.read_bytes())["scenario"]["expected"])
+        expected = Expectation.of(orjson.loads(run.plan.read_bytes())["scenario"])
     judgement = unjudged(reason, expected)
     (run.root / "judgement.json").write_bytes(judgement.to_json())
     return judgement

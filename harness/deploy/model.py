@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -139,6 +139,7 @@ class Deployment:
     database_url: str = ""  # of a private PostgreSQL; empty: the target's own files
     python_path: tuple[Path, ...] = ()  # folders with the versions of `--with`
     hooked: bool = True  # the dial hook sends connections to links; else the worker's URL does
+    variables: Mapping[str, str | None] = field(default_factory=dict)  # of every worker
     service: str = "mymaster"
     host: Host | None = None  # of the Redis servers, once they are started
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,7 @@ async def start_worker(
     target = deployment.target
     environment = {
         **clean_environment(HOOK, *deployment.python_path),
-        **target.environment(spec),
+        **_without(target.environment(spec), deployment.variables),
         **hook_environment(deployment, run, clock, worker),
     }
     command = target.command(spec)
@@ -82,7 +83,13 @@ def worker_spec(deployment: Deployment, run: RunFolder, worker: Worker) -> Worke
         data_directory=str(data.resolve()),
         secret=_secret(run.data / "secret"),
         database_url=deployment.database_url,
+        extra={n: value for n, value in deployment.variables.items() if value is not None},
     )
+
+
+def _without(own: dict[str, str], variables: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the target's variables, less those that the scenario takes away."""
+    return {name: value for name, value in own.items() if variables.get(name, value) is not None}
 
 
 def hook_environment(

@@ -58,7 +58,7 @@ def _case(name: str, finding: Finding, judgement: Judgement) -> TestCase:
     said = status(finding)
     if said == "n/a":
         case.result = [Skipped(f"not applicable: {reason}", "not_applicable")]
-    elif said == "fail" and judgement.expected is Verdict.FAIL:
+    elif said == "fail" and judgement.expected is Verdict.FAIL and not judgement.surprise:
         case.result = [Skipped(f"fails, as this scenario expects: {reason}", "expected_failure")]
     elif said == "fail":
         case.result = [Failure(reason, "guarantee")]

@@ -7,6 +7,7 @@
 | verdict | `pass`, `fail` or `unknown`: what the evidence says |
 | expected | the verdict that the scenario expects |
 | outcome | `as_expected` or `not_as_expected` |
+| surprise | what was red, or not, against what `expected: fail` names; empty when nothing was |
 | exit_code | 0, 1 or 2, of this scenario alone |
 | headline | the verdict in one sentence |
 | findings | list of guarantees: name, family, sentence, verdict, applicable, reason, bound, quantities, examples (text, t in seconds since the run's base, operations: ids in the history) |
@@ -45,6 +46,7 @@ def summarise(saved: SavedRun, judgement: Judgement) -> dict[str, Any]:
         "verdict": str(judgement.verdict),
         "expected": str(judgement.expected),
         "outcome": "as_expected" if as_expected else "not_as_expected",
+        "surprise": judgement.surprise,
         "exit_code": int(code),
         "headline": headline(judgement),
         "findings": [asdict(finding) for finding in judgement.findings],

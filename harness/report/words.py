@@ -86,12 +86,13 @@ def quantities(finding: Finding, most: int = 99) -> str:
 
 def code_of(judgement: Judgement) -> ExitCode:
     """Return the exit code of a judged scenario."""
-    return exit_code(judgement.verdict, judgement.expected)
+    return exit_code(judgement.verdict, judgement.expected, judgement.surprise)
 
 
 def outcome(judgement: Judgement) -> str:
     """Return how the verdict compares with what the scenario expects."""
-    return OUTCOMES[code_of(judgement)]
+    said = OUTCOMES[code_of(judgement)]
+    return f"{said} ({judgement.surprise})" if judgement.surprise else said
 
 
 def headline(judgement: Judgement) -> str:

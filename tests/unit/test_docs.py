@@ -13,6 +13,7 @@ from click import Group
 from fastapi.routing import APIRoute
 from pydantic_core import PydanticUndefined
 
+from harness.bug_specs import Bug, Side
 from harness.checks import all_checks
 from harness.cli import cli
 from harness.fault_specs import FAULT_SPECS
@@ -65,6 +66,8 @@ PARTS = [
     ("Under `load`:", Load),
     ("Under `load.chats`:", Chats),
     ("Under `focus`", Focus),
+    ("Under `bug`", Bug),
+    ("Of every side:", Side),
 ]
 
 
@@ -73,8 +76,9 @@ def test_scenario_keys_stand_in_their_table_with_their_defaults(title: str, mode
     """Every key of a part of the scenario has a row, and the row shows the code's default."""
     rows = {row[0]: row[1] for row in _rows(_section(_page("docs/scenarios.md"), title))}
     del rows["key"]
-    assert rows.keys() == {f"`{name}`" for name in model.model_fields}
-    for name, field in model.model_fields.items():
+    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    assert rows.keys() == {f"`{name}`" for name in fields}
+    for name, field in fields.items():
         required = field.default is PydanticUndefined
         wanted = "required" if required else _shown(field.default)
         assert wanted is None or rows[f"`{name}`"] == wanted, name

@@ -9,7 +9,7 @@ import pytest
 from harness.errors import UserError
 from harness.scenario import load_scenario
 
-SCENARIOS = sorted((Path(__file__).parents[2] / "scenarios").glob("*.yaml"))
+SCENARIOS = sorted((Path(__file__).parents[2] / "scenarios").rglob("*.yaml"))
 GOOD = "name: good\nstory: A scenario for the tests of the file format.\ntopology: standalone\n"
 
 

@@ -22,7 +22,12 @@ SCENARIO = Scenario.model_validate(
         "name": "tiny",
         "story": "A scenario of the tests of versions.",
         "topology": "standalone",
-        "expected_with": {"redis==8.0.0": "fail"},
+        "bug": {
+            "symptom": "something that was seen",
+            "sources": ["redis/redis-py#4098"],
+            "fails": [{"target": "runtime", "with": {"redis": "8.0.0"}}],
+            "guarantees": ["canaries-delivered"],
+        },
     }
 )
 

@@ -18,6 +18,8 @@ from runtime.storage.engine import driver_url
 from runtime.telemetry.logs import configure
 
 SHUTDOWN_S = 3
+# longer than balancers keep idle connections (nginx: 60), or a request meets the closing
+KEEP_ALIVE_S = 75
 BACKLOG = 2048
 SECRETS = ("secret", "password", "key", "token", "headers")
 EXITS = {"error": 3, "unreachable": 4}
@@ -97,6 +99,7 @@ def serve_one(settings: Settings, host: str, port: int, fd: int | None) -> int:
         proxy_headers=True,
         forwarded_allow_ips=settings.forwarded_allow_ips,
         timeout_graceful_shutdown=SHUTDOWN_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
         ws_ping_interval=None,  # Socket.IO has its own
         ws_per_message_deflate=False,
     )

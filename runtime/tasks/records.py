@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -103,17 +104,23 @@ class TaskRecords:
             await wait_until(self._changed, max(0.0, due - time.monotonic()))
 
     async def flush(self) -> None:
-        """Write what changed; what fails stays to be written."""
-        while self._add or self._remove:
-            add = dict(list(self._add.items())[:BATCH])
-            remove = dict(list(self._remove.items())[:BATCH])
-            commands = [c for task in add.items() for c in self._add_commands(*task)]
-            commands += [c for task in remove.items() for c in self._remove_commands(*task)]
-            await self._redis.pipeline(commands)
-            for task_id in add:
-                self._written(task_id)
-            for task_id in remove:
-                self._remove.pop(task_id, None)
+        """Write what changed until now; what fails stays to be written.
+
+        What changes meanwhile is for the next call: under steady work this one would never end.
+        """
+        for _ in range(math.ceil(max(len(self._add), len(self._remove)) / BATCH)):
+            await self._write_batch()
+
+    async def _write_batch(self) -> None:
+        add = dict(list(self._add.items())[:BATCH])
+        remove = dict(list(self._remove.items())[:BATCH])
+        commands = [c for task in add.items() for c in self._add_commands(*task)]
+        commands += [c for task in remove.items() for c in self._remove_commands(*task)]
+        await self._redis.pipeline(commands)
+        for task_id in add:
+            self._written(task_id)
+        for task_id in remove:
+            self._remove.pop(task_id, None)
 
     def _written(self, task_id: str) -> None:
         self._add.pop(task_id, None)

@@ -146,6 +146,24 @@ async def _listed(other: Worker) -> str:
     return "nothing" if await other.records.list_all() == [] else ""
 
 
+async def test_a_write_ends_while_tasks_come_and_go(tmp_path: Path) -> None:
+    """What changes during a write is for the next one, or comparing and /ready would starve."""
+
+    async def come_and_go() -> None:
+        number = 0
+        while True:
+            here.records.forget(f"t{number}", "c")
+            number += 1
+            await asyncio.sleep(0)
+
+    async with serving(tmp_path) as server, worker(server) as here:
+        busy = asyncio.create_task(come_and_go())
+        await until(lambda: here.records.pending)
+        async with asyncio.timeout(10):
+            await here.records.flush()
+        busy.cancel()
+
+
 async def test_records_of_another_version_are_not_removed_by_a_listing(tmp_path: Path) -> None:
     """Without a marker the database decides what is listed; nothing is deleted by looking."""
     async with serving(tmp_path) as server, worker(server) as here:

@@ -26,7 +26,10 @@ class StockTarget(Target):
     def command(self, worker: WorkerSpec) -> list[str]:
         """Return the argument vector that starts one worker in the foreground."""
         address = ["--host", worker.host, "--port", str(worker.port)]
-        return [sys.executable, "-m", "uvicorn", "harness.targets.stock.app:app", *address]
+        # or an idle connection of the load may be closed as a request is on its way
+        patience = ["--timeout-keep-alive", "75"]
+        app = "harness.targets.stock.app:app"
+        return [sys.executable, "-m", "uvicorn", app, *address, *patience]
 
     def environment(self, worker: WorkerSpec) -> dict[str, str]:
         """Return the variables to add to a clean environment for one worker."""

@@ -90,6 +90,11 @@ class Worker:
     process: Process | None = None
 
     @property
+    def address(self) -> tuple[str, int]:
+        """Return (host, port)."""
+        return self.host, self.port
+
+    @property
     def url(self) -> str:
         """Return the base URL of the worker."""
         return f"http://{self.host}:{self.port}"
@@ -104,6 +109,11 @@ class Balancer:
     directory: Path
     version: str = ""
     process: Process | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Return (host, port)."""
+        return self.host, self.port
 
     @property
     def url(self) -> str:

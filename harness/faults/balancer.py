@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import signal
-import socket
 from typing import ClassVar
 
 import psutil
@@ -14,6 +12,7 @@ from harness.deploy.model import Balancer, Process
 from harness.deploy.service import answered
 from harness.errors import UserError
 from harness.faults.base import Aim, Fault, FaultError
+from harness.faults.proofs import turns_away
 from harness.faults.sockets import established
 from harness.waiting import WaitTimeout, wait_for
 
@@ -96,9 +95,9 @@ class BalancerFault(Fault):
 
     async def _ended(self) -> str:
         status = await self._process.wait(CHANGE_S)
-        _: bool = await wait_for(self._refuses, CHANGE_S, "the balancer refuses connections")
+        how = await turns_away("the balancer", self.balancer.address)
         return (
-            f"nginx (pid {self._process.pid}) ended with status {status} and refuses connections; "
+            f"nginx (pid {self._process.pid}) ended with status {status} and {how}; "
             f"{self._open} were open"
         )
 
@@ -114,12 +113,7 @@ class BalancerFault(Fault):
 
     def _connections(self) -> int:
         """Return how many connections users have to it, as the kernel lists them."""
-        return len(established({(self.balancer.host, self.balancer.port)}))
-
-    def _refuses(self) -> bool:
-        with socket.socket() as probe:
-            code = probe.connect_ex((self.balancer.host, self.balancer.port))
-        return code == errno.ECONNREFUSED
+        return len(established({self.balancer.address}))
 
 
 def _children(process: Process) -> set[int]:

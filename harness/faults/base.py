@@ -1,4 +1,4 @@
-"""What a fault is: available, inject, confirm, heal, and how to draw it."""
+"""What a fault is: available, aim, inject, confirm, heal, confirm_heal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from harness.deploy.model import Deployment
-from harness.plan import PlannedFault
+from harness.plan import Choices, PlannedFault
 
 
 class FaultError(Exception):
@@ -38,6 +38,11 @@ class Fault(ABC):
         self.deployment = deployment
         self.context = context
         self.target = Aim()
+
+    @property
+    def choices(self) -> Choices:
+        """Return the fault's own random stream: the same for the same seed."""
+        return Choices(self.context.seed, f"fault-{self.planned.id}")
 
     def available(self) -> str | None:
         """Return why this fault cannot run on this deployment, or None when it can."""

@@ -9,9 +9,8 @@ from typing import ClassVar
 from harness.deploy.model import Link
 from harness.faults.base import Aim, Fault, FaultError
 from harness.faults.context import NotInjectedError
-from harness.faults.roles import resolve_nodes, resolve_workers
+from harness.faults.roles import aimed_workers, resolve_nodes
 from harness.network.links import Links
-from harness.plan import Choices
 
 NO_LINKS = (
     "needs Toxiproxy links between workers and Redis, and there are none: "
@@ -30,15 +29,10 @@ class LinkFault(Fault):
 
     async def aim(self) -> Aim:
         """Resolve both roles now. `all-nodes` means sentinels too: the way to Redis is cut."""
-        choices = Choices(self.context.seed, f"fault-{self.planned.id}")
-        nodes = await resolve_nodes(self.spec["target"], self.deployment, choices)
+        nodes = await resolve_nodes(self.spec["target"], self.deployment, self.choices)
         if self.spec["target"] == "all-nodes":
             nodes = [*nodes, *(sentinel.name for sentinel in self.deployment.sentinels)]
-        role = self.spec["workers"]
-        workers, remark = await resolve_workers(role, self.deployment, choices)
-        if remark:
-            self.context.notes.append(remark)
-        return Aim(nodes, workers)
+        return Aim(nodes, await aimed_workers(self))
 
     @property
     def links(self) -> list[Link]:

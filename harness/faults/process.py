@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from harness.clock import monotonic
 from harness.deploy.model import Deployment, Node, Process
 from harness.deploy.redis import restart_node
 from harness.faults.base import Aim, Fault, FaultError
+from harness.faults.proofs import answers_within, expect, proof_of_death, proof_of_silence
 from harness.faults.roles import resolve_nodes
 from harness.faults.views import Member, ask, cluster_members, read_role, sentinel_primary
-from harness.plan import Choices
-from harness.waiting import WaitTimeout, wait_for
 
-DEATH_S = 3.0
 ANSWER_S = 5.0  # a healed node answers
-SILENCE_S = 0.3  # this long without an answer is the evidence of a pause
-STATE_S = 1.0
 PACE_S = 0.4  # between questions about roles: each asks several nodes
 WHOLE_S = 16.0  # Sentinel demotes a revived primary after 10 s; a full resynchronisation fits in
 
@@ -29,8 +24,7 @@ class ProcessFault(Fault):
 
     async def aim(self) -> Aim:
         """Resolve the role now."""
-        choices = Choices(self.context.seed, f"fault-{self.planned.id}")
-        return Aim(nodes=await resolve_nodes(self.spec["target"], self.deployment, choices))
+        return Aim(nodes=await resolve_nodes(self.spec["target"], self.deployment, self.choices))
 
     @property
     def nodes(self) -> list[Node]:
@@ -91,7 +85,8 @@ class Kill(ProcessFault):
     async def confirm(self) -> str:
         """Prove it by exit status -9 and a refused connection."""
         pairs = zip(self.nodes, self._killed, strict=True)
-        return "; ".join(await asyncio.gather(*(_proof_of_death(n, p) for n, p in pairs)))
+        proofs = (proof_of_death(node.name, process, node.address) for node, process in pairs)
+        return "; ".join(await asyncio.gather(*proofs))
 
     async def heal(self) -> None:
         """Start the servers again at the same addresses."""
@@ -125,7 +120,8 @@ class Pause(ProcessFault):
     async def confirm(self) -> str:
         """Prove it by process state T and a PING without an answer."""
         pairs = zip(self.nodes, self._paused, strict=True)
-        return "; ".join(await asyncio.gather(*(_proof_of_silence(n, p) for n, p in pairs)))
+        proofs = (proof_of_silence(node.name, process, node.address) for node, process in pairs)
+        return "; ".join(await asyncio.gather(*proofs))
 
     async def heal(self) -> None:
         """Continue them."""
@@ -144,68 +140,10 @@ def _process(node: Node) -> Process:
     return node.process
 
 
-async def _proof_of_death(node: Node, process: Process) -> str:
-    try:
-        status = await process.wait(DEATH_S)
-    except WaitTimeout as error:
-        raise FaultError(f"{node.name} (pid {process.pid}) survived SIGKILL: {error}") from error
-    if status != -signal.SIGKILL:
-        raise FaultError(f"{node.name} ended with status {status}, not by SIGKILL (-9)")
-    how = await expect(lambda: _turned_away(node), DEATH_S, f"{node.name} takes no connections")
-    return f"{node.name} (pid {process.pid}) ended by SIGKILL and {how}"
-
-
-async def _turned_away(node: Node) -> str:
-    """Return how a connection to a dead server fares; nothing while somebody may be there.
-
-    A container engine goes on listening at a published port, and closes what it accepts.
-    """
-    try:
-        async with asyncio.timeout(SILENCE_S):
-            return "" if await _pong(node) else "closes connections unanswered"
-    except ConnectionRefusedError:
-        return "refuses connections"
-    except ConnectionResetError:
-        return "resets connections"
-    except (OSError, TimeoutError):
-        return ""
-
-
-async def _proof_of_silence(node: Node, process: Process) -> str:
-    async def stopped() -> bool:
-        return await process.state() == "T"
-
-    await expect(stopped, STATE_S, f"{node.name} is stopped (state T)")
-    if await answers_within(node, SILENCE_S):
-        raise FaultError(f"{node.name} (pid {process.pid}) is stopped and still answers PING")
-    return (
-        f"{node.name} (pid {process.pid}) is in state T, no PONG within {SILENCE_S * 1000:.0f} ms"
-    )
-
-
-async def answers_within(node: Node, seconds: float) -> bool:
-    """Send a raw PING: a stopped server's kernel still accepts the connection, nobody answers."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await _pong(node)
-    except (OSError, TimeoutError):
-        return False
-
-
-async def _pong(node: Node) -> bool:
-    """Tell whether anything comes back for a PING on a new connection, or only its end."""
-    reader, writer = await asyncio.open_connection(node.host, node.port)
-    try:
-        writer.write(b"PING\r\n")
-        return bool(await reader.read(16))
-    finally:
-        writer.close()
-
-
 async def answering(node: Node) -> None:
     """Wait until a node answers PING; raise FaultError when it does not within 5 s."""
     await expect(
-        lambda: answers_within(node, ANSWER_S), ANSWER_S, f"{node.name} answers PING again"
+        lambda: answers_within(node.address, ANSWER_S), ANSWER_S, f"{node.name} answers PING again"
     )
 
 
@@ -227,11 +165,3 @@ async def _agreed_role(deployment: Deployment, node: Node) -> str:
 
 def _is_member_primary(members: list[Member], node: Node) -> bool:
     return any(member.address == node.address and member.serves for member in members)
-
-
-async def expect(predicate: Callable[[], Any], deadline: float, label: str) -> Any:
-    """Wait for something that the fault needs; raise FaultError when it does not come."""
-    try:
-        return await wait_for(predicate, deadline, label)
-    except WaitTimeout as error:
-        raise FaultError(str(error)) from error

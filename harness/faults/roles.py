@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from harness.deploy.model import Deployment
-from harness.faults.base import FaultError
+from harness.faults.base import Fault, FaultError
 from harness.faults.sockets import established, provider_address, socket_inodes
 from harness.faults.views import (
     Member,
@@ -73,8 +73,7 @@ def cluster_role(
         return _names(deployment, [m for m in members if m.serves and m.holds(slot)])
     if role == "a-primary":
         return choose(_names(deployment, [m for m in members if m.serves]), choices)
-    down = {"fail", "fail?", "noaddr", "handshake"}
-    replicas = _names(deployment, [m for m in members if "slave" in m.flags and not m.flags & down])
+    replicas = _names(deployment, [m for m in members if "slave" in m.flags and m.is_up])
     return replicas if role == "all-replicas" else choose(replicas, choices)
 
 
@@ -86,6 +85,15 @@ def _names(deployment: Deployment, members: Sequence[Member]) -> list[str]:
 def choose(names: list[str], choices: Choices) -> list[str]:
     """Return one of the names: always the first choice, however often it is asked again."""
     return [names[int(choices.at(1) * len(names))]] if names else []
+
+
+async def aimed_workers(fault: Fault) -> list[int]:
+    """Return the workers that a fault's role means right now; the remark becomes a note."""
+    role = fault.spec["workers"]
+    workers, remark = await resolve_workers(role, fault.deployment, fault.choices)
+    if remark:
+        fault.context.notes.append(remark)
+    return workers
 
 
 async def resolve_workers(

@@ -14,16 +14,16 @@ from harness.deploy.direct import direct
 from harness.deploy.model import Deployment, Node
 from harness.faults.base import FaultError
 from harness.faults.context import NotInjectedError
-from harness.faults.process import ProcessFault, answering, answers_within, expect
+from harness.faults.process import ProcessFault, answering
+from harness.faults.proofs import SILENCE_S, answers_within, expect
 from harness.faults.roles import resolve_nodes
 from harness.faults.views import cluster_members, name_of, raw
-from harness.plan import Choices, PlannedFault
+from harness.plan import PlannedFault
 
 T = TypeVar("T")
 
 MOVED_S = 15.0  # an orderly failover under load
 PACE_S = 0.1  # between questions about who is primary
-SILENCE_S = 0.3  # this long without an answer is the evidence of a pause
 PROBE_KEY = "harness:probe"  # written to see whether writes are paused; expires at once
 
 
@@ -90,11 +90,10 @@ class Failover(ServerFault):
     async def _cluster(self) -> None:
         members = await cluster_members(self.deployment)
         own = next(m for m in members if m.address == self.nodes[0].address)
-        down = {"fail", "fail?", "noaddr", "handshake"}
         names = [
             name_of(self.deployment, m.address)
             for m in members
-            if m.primary == own.identity and not m.flags & down
+            if m.primary == own.identity and m.is_up
         ]
         if not names or names[0] is None:
             raise FaultError(f"{self.nodes[0].name} has no replica that could take over")
@@ -103,13 +102,12 @@ class Failover(ServerFault):
 
     async def confirm(self) -> str:
         """Prove it by another node in the old one's place."""
-        choices = Choices(self.context.seed, f"fault-{self.planned.id}")
 
         async def moved() -> str:
             await asyncio.sleep(PACE_S)
             if self.deployment.topology == "cluster":
                 return await self._demoted()
-            [now] = await resolve_nodes("primary", self.deployment, choices)
+            [now] = await resolve_nodes("primary", self.deployment, self.choices)
             return "" if now == self._old else now
 
         now = await expect(moved, MOVED_S, f"another primary than {self._old}")
@@ -164,7 +162,7 @@ class ClientPause(ServerFault):
 
     async def _silent(self, node: Node) -> str:
         if self.spec["mode"] == "all":
-            silent, what = not await answers_within(node, SILENCE_S), "PONG"
+            silent, what = not await answers_within(node.address, SILENCE_S), "PONG"
         else:
             silent, what = not await _takes_writes(node, SILENCE_S), "answer to a write"
         if not silent:

@@ -45,6 +45,11 @@ class Member:
         """Tell whether it is a primary with slots that nobody holds to be down."""
         return "master" in self.flags and bool(self.slots) and not self.flags & {"fail", "fail?"}
 
+    @property
+    def is_up(self) -> bool:
+        """Tell whether nobody holds it to be down, and its address is known."""
+        return not self.flags & {"fail", "fail?", "noaddr", "handshake"}
+
     def holds(self, slot: int) -> bool:
         """Tell whether the slot is one of its own."""
         return any(first <= slot <= last for first, last in self.slots)

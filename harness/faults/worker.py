@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import signal
 from typing import ClassVar
 
@@ -12,11 +11,8 @@ from harness.deploy.model import Process, Worker
 from harness.deploy.workers import start_worker
 from harness.errors import UserError
 from harness.faults.base import Aim, Fault, FaultError
-from harness.faults.roles import resolve_workers
-from harness.plan import Choices
-from harness.waiting import WaitTimeout, wait_for
-
-DEATH_S = 3.0
+from harness.faults.proofs import proof_of_death
+from harness.faults.roles import aimed_workers
 
 
 class WorkerKill(Fault):
@@ -27,12 +23,7 @@ class WorkerKill(Fault):
 
     async def aim(self) -> Aim:
         """Resolve the role now."""
-        choices = Choices(self.context.seed, f"fault-{self.planned.id}")
-        role = self.spec["workers"]
-        workers, remark = await resolve_workers(role, self.deployment, choices)
-        if remark:
-            self.context.notes.append(remark)
-        return Aim(workers=workers)
+        return Aim(workers=await aimed_workers(self))
 
     @property
     def workers(self) -> list[Worker]:
@@ -49,7 +40,9 @@ class WorkerKill(Fault):
     async def confirm(self) -> str:
         """Prove it by exit status -9 and a refused connection."""
         pairs = zip(self.workers, self._killed, strict=True)
-        return "; ".join(await asyncio.gather(*(_proof_of_death(w, p) for w, p in pairs)))
+        return "; ".join(
+            await asyncio.gather(*(proof_of_death(w.instance, p, w.address) for w, p in pairs))
+        )
 
     async def heal(self) -> None:
         """Start them again; returns when they are ready."""
@@ -77,26 +70,3 @@ def _process(worker: Worker) -> Process:
     if worker.process is None:
         raise FaultError(f"{worker.instance} has no process of ours to act on")
     return worker.process
-
-
-async def _proof_of_death(worker: Worker, process: Process) -> str:
-    async def refuses() -> bool:
-        return await _refuses(worker)
-
-    try:
-        status = await process.wait(DEATH_S)
-        _: bool = await wait_for(refuses, DEATH_S, f"{worker.instance} refuses connections")
-    except WaitTimeout as error:
-        raise FaultError(f"{worker.instance} (pid {process.pid}): {error}") from error
-    if status != -signal.SIGKILL:
-        raise FaultError(f"{worker.instance} ended with status {status}, not by SIGKILL (-9)")
-    return f"{worker.instance} (pid {process.pid}) ended by SIGKILL and refuses connections"
-
-
-async def _refuses(worker: Worker) -> bool:
-    try:
-        _, writer = await asyncio.open_connection(worker.host, worker.port)
-    except OSError as error:
-        return error.errno == errno.ECONNREFUSED
-    writer.close()
-    return False

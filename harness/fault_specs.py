@@ -16,11 +16,12 @@ class Model(BaseModel):
 class _Fault(Model):
     at: float = Field(ge=0, description="seconds of load time")
     name: str = ""
+    for_s: float = Field(5, gt=0)
 
     @property
     def ends(self) -> float:
         """Return the load time at which the fault is healed."""
-        return self.at + getattr(self, "for_s", 0.0)
+        return self.at + self.for_s
 
 
 class Kill(_Fault):
@@ -28,7 +29,6 @@ class Kill(_Fault):
 
     kind: Literal["kill"]
     target: str
-    for_s: float = Field(5, gt=0)
     restart: Literal["kept", "empty"] = "kept"
 
 
@@ -37,7 +37,6 @@ class Pause(_Fault):
 
     kind: Literal["pause"]
     target: str
-    for_s: float = Field(5, gt=0)
 
 
 class Latency(_Fault):
@@ -48,7 +47,6 @@ class Latency(_Fault):
     workers: str = "all-workers"
     latency_ms: int = Field(gt=0)
     jitter_ms: int = Field(0, ge=0)
-    for_s: float = Field(5, gt=0)
 
 
 class Cut(_Fault):
@@ -62,7 +60,6 @@ class Cut(_Fault):
     mode: Literal["reset", "held", "refused"]
     target: str = "all-nodes"
     workers: str = "all-workers"
-    for_s: float = Field(5, gt=0)
 
 
 class Failover(_Fault):
@@ -70,7 +67,6 @@ class Failover(_Fault):
 
     kind: Literal["failover"]
     target: str
-    for_s: float = Field(5, gt=0)
 
 
 class ClientKill(_Fault):
@@ -79,7 +75,6 @@ class ClientKill(_Fault):
     kind: Literal["client-kill"]
     target: str
     type: Literal["normal", "pubsub"] = "normal"
-    for_s: float = Field(5, gt=0)
 
 
 class ClientPause(_Fault):
@@ -88,7 +83,6 @@ class ClientPause(_Fault):
     kind: Literal["client-pause"]
     target: str
     mode: Literal["all", "write"] = "all"
-    for_s: float = Field(5, gt=0)
 
 
 class Config(_Fault):
@@ -97,7 +91,6 @@ class Config(_Fault):
     kind: Literal["config"]
     target: str
     settings: dict[str, str] = Field(min_length=1)
-    for_s: float = Field(5, gt=0)
 
 
 class Flush(_Fault):
@@ -105,7 +98,6 @@ class Flush(_Fault):
 
     kind: Literal["flush"]
     target: str
-    for_s: float = Field(5, gt=0)
 
 
 class WorkerKill(_Fault):
@@ -113,7 +105,6 @@ class WorkerKill(_Fault):
 
     kind: Literal["worker-kill"]
     workers: str = "a-worker"
-    for_s: float = Field(5, gt=0)
 
 
 class Balancer(_Fault):

@@ -16,6 +16,7 @@ import toxiproxy.api
 from toxiproxy import Toxiproxy
 from toxiproxy.api import APIConsumer
 
+from harness.deploy.lease import cache_folder
 from harness.deploy.service import log_tail
 from harness.errors import MissingPart, UserError
 from harness.waiting import wait_for_sync
@@ -77,8 +78,7 @@ class Control:
 
 def cached_binary() -> Path:
     """Return where `make setup` puts the server."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "redis-failover-harness" / "bin" / "toxiproxy-server"
+    return cache_folder() / "bin" / "toxiproxy-server"
 
 
 def find_toxiproxy() -> Path | None:

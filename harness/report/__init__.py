@@ -24,8 +24,9 @@ def write_reports(run: RunFolder, judgement: Judgement) -> Path:
     _write(run.root / "summary.md", markdown.to_markdown(about, judgement).encode())
     series = saved.fold(run, judgement)
     report = run.root / "report.html"
-    _write(report, html.render(about, judgement, series).encode())
-    _write(run.root / "timeline.svg", chart.picture_alone(series, judgement).encode())
+    picture, data = chart.timeline(series, judgement)
+    _write(report, html.render(about, judgement, series, picture, data).encode())
+    _write(run.root / "timeline.svg", chart.picture_alone(picture).encode())
     return report
 
 

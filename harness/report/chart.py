@@ -56,13 +56,12 @@ def timeline(series: Series, judgement: Judgement) -> tuple[str, str]:
     return picture, _data(axis, stack)
 
 
-def picture_alone(series: Series, judgement: Judgement) -> str:
-    """Return the timeline as an SVG document of its own, with its colours."""
+def picture_alone(picture: str) -> str:
+    """Return what `timeline` drew as an SVG document of its own, with its colours."""
     css = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
-    svg, _ = timeline(series, judgement)
     own = "svg { background: var(--card); font-family: system-ui, 'DejaVu Sans', sans-serif; }"
     style = f"<style>{css}\n{own}</style>"
-    return svg.replace("<svg", f'<svg xmlns="{SVG}"', 1).replace(">", f">{style}", 1)
+    return picture.replace("<svg", f'<svg xmlns="{SVG}"', 1).replace(">", f">{style}", 1)
 
 
 def _lanes(axis: Axis, series: Series, judgement: Judgement) -> list[Lane]:

@@ -57,11 +57,10 @@ class Artifact:
     size: str
 
 
-def render(saved: SavedRun, judgement: Judgement, series: Series) -> str:
-    """Return the report as one HTML document."""
+def render(saved: SavedRun, judgement: Judgement, series: Series, picture: str, data: str) -> str:
+    """Return the report as one HTML document, with what `chart.timeline` drew."""
     from markupsafe import Markup
 
-    picture, data = chart.timeline(series, judgement)
     findings = [_finding(finding, series) for finding in ordered(judgement.findings)]
     return _template().render(
         css=Markup((HERE / "report.css").read_text(encoding="utf-8")),  # noqa: S704  # our file

@@ -24,6 +24,7 @@ from typing import Any
 import orjson
 
 from runtime.realtime import session_scripts as scripts
+from runtime.realtime.write_behind import RETRY_S, write_behind
 from runtime.redis.client import RedisClient
 from runtime.redis.errors import RedisUnavailable
 from runtime.redis.keys import Keys
@@ -34,8 +35,6 @@ log = logging.getLogger(__name__)
 
 LEASE_S = 30
 TIMEOUT_S = 120
-COALESCE_S = 0.05
-RETRY_S = 0.25
 CHUNK = 100  # records a round trip: encoding them must not stall the loop
 MOST_MEMBERS = 5000
 
@@ -276,16 +275,7 @@ class SessionPool:
             log.info("session pool not cleaned: %s", error.reason)
 
     async def _write_forever(self, loop: Loop) -> None:
-        while not self._stopped:
-            await self._wake.wait()
-            await asyncio.sleep(COALESCE_S)
-            self._wake.clear()
-            try:
-                await self._flush()
-                loop.succeeded()
-            except RedisUnavailable:
-                self._wake.set()
-                await asyncio.sleep(RETRY_S * random.uniform(0.8, 1.2))
+        await write_behind(loop, self._wake, self._flush)
 
     async def _flush(self) -> None:
         """Write what changed, in chunks that keep the loop responsive."""

@@ -8,19 +8,17 @@ members, so no update of another one is lost.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from typing import Any
 
 from runtime.realtime.leader import FENCED, NO_FENCE, Deposed
+from runtime.realtime.write_behind import write_behind
 from runtime.redis.client import RedisClient
 from runtime.redis.errors import RedisUnavailable
 from runtime.redis.keys import Keys
 from runtime.supervision import Loop, Supervisor
 
 TIMEOUT_S = 30  # a client says `usage` again before that, or leaves
-COALESCE_S = 0.05
-RETRY_S = 0.25
 LONGEST_MODEL = 256  # characters
 MODELS_PER_SOCKET = 16
 
@@ -117,16 +115,7 @@ class UsagePool:
             supervisor.run("usage pool", self._write_forever)
 
     async def _write_forever(self, loop: Loop) -> None:
-        while True:
-            await self._wake.wait()
-            await asyncio.sleep(COALESCE_S)
-            self._wake.clear()
-            try:
-                await self.flush()
-                loop.succeeded()
-            except RedisUnavailable:
-                self._wake.set()
-                await asyncio.sleep(RETRY_S * random.uniform(0.8, 1.2))
+        await write_behind(loop, self._wake, self.flush)
 
     async def flush(self) -> None:
         """Write what Redis does not have yet; keep it if Redis does not answer."""

@@ -287,6 +287,16 @@ class User:
         await wait_for(lambda: stream in provider.open or stream in provider.closed, 3, stream)
         return answer["chat_id"], answer["task_ids"][0]
 
+    async def chat_and_stop(self) -> None:
+        """Stream from worker 0 to a socket on worker 1, and stop it from there."""
+        stream = uuid.uuid4().hex[:8]
+        _, task = await self.chat(stream, 0)
+        await wait_for(lambda: "t3 " in self.text(), 8, "tokens from the other worker")
+        status, answer = await self.call("POST", f"/api/tasks/stop/{task}", 1)
+        assert status == 200, answer
+        closed = self.deployment.provider.closed
+        await wait_for(lambda: stream in closed, 8, "the stream is closed")
+
     def text(self) -> str:
         """Return the text that the sockets received, in order."""
         inner = [e["data"]["data"] for e in self.events if e["data"]["type"].startswith("response")]

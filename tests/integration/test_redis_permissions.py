@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +12,6 @@ from bus_cluster import ClusterSet
 from bus_servers import SentinelSet, Server, serving, topology_of, until
 from secure_parts import ADMIN, APP, PREFIX, Security
 
-from harness.waiting import wait_for
 from runtime.redis.client import RedisClient
 from runtime.redis.errors import RedisDenied
 from runtime.redis.permissions import (
@@ -53,12 +51,7 @@ async def use_everything(app: Deployment) -> User:
     status, answer = await user.call("POST", "/api/v1/session/data", 0, {"theme": "dark"})
     assert status == 200, answer
     await user.connect(1)
-    stream = uuid.uuid4().hex[:8]
-    _, task = await user.chat(stream, 0)
-    await wait_for(lambda: "t3 " in user.text(), 8, "tokens from the other worker")
-    status, answer = await user.call("POST", f"/api/tasks/stop/{task}", 1)
-    assert status == 200, answer
-    await wait_for(lambda: stream in app.provider.closed, 8, "the stream is closed")
+    await user.chat_and_stop()
     await user.leave()
     return user
 

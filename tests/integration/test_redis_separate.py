@@ -22,12 +22,7 @@ async def test_sockets_with_their_own_redis(tmp_path: Path) -> None:
         async with deployment(with_redis=False, environ=environ) as app:
             user = await app.user(0)
             client = await user.connect(1)
-            stream = uuid.uuid4().hex[:8]
-            _, task = await user.chat(stream, 0)
-            await wait_for(lambda: "t3 " in user.text(), 8, "tokens from the other worker")
-            status, answer = await user.call("POST", f"/api/tasks/stop/{task}", 1)
-            assert status == 200, answer
-            await wait_for(lambda: stream in app.provider.closed, 8, "the stream is closed")
+            await user.chat_and_stop()
             assert [k for k in await sockets.call("KEYS", "*") if "socketio" in k]
             assert not [k for k in await main.call("KEYS", "*") if "socketio" in k]
             assert (await user.call("POST", "/api/v1/auths/signout", 0))[0] == 200

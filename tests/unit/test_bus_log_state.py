@@ -123,7 +123,7 @@ class World:
 
 
 @given(steps)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_every_message_is_delivered_once_and_in_order(steps: list[tuple[str, int]]) -> None:
     """Lost answers, lagging replicas and empty servers change nothing for a live reader."""
     world = World()

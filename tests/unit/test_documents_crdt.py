@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pycrdt import Doc, Text
 
@@ -55,7 +55,6 @@ def boundary(text: str, place: int) -> int:
     return len(text[: place % (len(text) + 1)].encode())
 
 
-@settings(deadline=None)
 @given(EDITS, st.randoms(use_true_random=False))
 def test_any_order_and_any_repetition_give_one_text(
     edits: list[tuple[int, bool, int, str]], rng: random.Random
@@ -68,7 +67,6 @@ def test_any_order_and_any_repetition_give_one_text(
     assert crdt.text_of(crdt.merge(doubled)) == wanted
 
 
-@settings(deadline=None)
 @given(EDITS, st.randoms(use_true_random=False), st.data())
 def test_compaction_at_any_point_loses_nothing(
     edits: list[tuple[int, bool, int, str]], rng: random.Random, data: st.DataObject
@@ -84,7 +82,6 @@ def test_compaction_at_any_point_loses_nothing(
     assert crdt.text_of(crdt.merge([snapshot, *updates[second:]])) == wanted
 
 
-@settings(deadline=None)
 @given(EDITS, st.data())
 def test_a_client_that_sends_its_state_vector_gets_what_it_lacks(
     edits: list[tuple[int, bool, int, str]], data: st.DataObject
@@ -100,7 +97,6 @@ def test_a_client_that_sends_its_state_vector_gets_what_it_lacks(
     assert str(client.get(crdt.TEXT, type=Text)) == crdt.text_of(state)
 
 
-@settings(deadline=None)
 @given(EDITS, st.randoms(use_true_random=False))
 def test_equal_states_are_told_from_different_ones(
     edits: list[tuple[int, bool, int, str]], rng: random.Random
@@ -137,7 +133,6 @@ def test_deleted_text_takes_no_room() -> None:
     assert len(crdt.merge([before, doc.get_update()])) < 100
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_taken_or_refused(junk: bytes) -> None:
     """Junk raises MalformedUpdate; what passes the check can be merged."""

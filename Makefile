@@ -3,8 +3,9 @@ PYTHON := .venv/bin/python
 HARNESS := .venv/bin/harness
 SCENARIO ?= sentinel-primary-crash
 TIMES ?= 10
+BUDGET ?= 30m
 
-.PHONY: help setup demo test test-containers lint bench mutants repeat clean
+.PHONY: help setup demo test test-containers lint bench mutants repeat catalogue clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +38,9 @@ mutants: setup ## every deliberately broken runtime must be caught (MUTANT_TIMES
 
 repeat: setup ## run all scenarios TIMES times [HOST=containers], gathering reports/repeat.jsonl
 	@$(HARNESS) repeat --times $(TIMES) $(if $(HOST),--host $(HOST))
+
+catalogue: setup ## run every bug where it fails and where it passes, for BUDGET; write the tables
+	@$(HARNESS) catalogue --budget $(BUDGET)
 
 clean: ## end what dead runs left behind; remove caches
 	@if [ -x $(HARNESS) ]; then $(HARNESS) clean; fi

@@ -11,6 +11,10 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     from harness.deploy.folder import RunFolder
 
+REGRESSIONS = "regressions"
+NEGATIVE = "negative"
+SCENARIOS = "scenarios"
+APART = (REGRESSIONS, NEGATIVE)  # folders whose scenarios run when they are asked for
 SUFFIXES = (".yaml", ".yml")
 
 
@@ -20,14 +24,20 @@ def scenario_folders() -> list[Path]:
     return [folder for folder in folders if folder.is_dir()]
 
 
-def scenario_files() -> dict[str, Path]:
-    """Return every scenario file by name, sorted; the nearest folder wins."""
+def scenario_files(group: str | None = None) -> dict[str, Path]:
+    """Return the scenario files of a group (else all) by name, sorted; the nearest folder wins."""
     found: dict[str, Path] = {}
     for folder in scenario_folders():
         for path in sorted(folder.rglob("*.y*ml")):
-            if path.suffix in SUFFIXES:
+            if path.suffix in SUFFIXES and group in (None, _group(path, folder)):
                 found.setdefault(path.stem, path)
     return dict(sorted(found.items()))
+
+
+def _group(path: Path, folder: Path) -> str:
+    """Return `regressions`, `negative`, or `scenarios` for all others."""
+    first = path.relative_to(folder).parts[0]
+    return first if first in APART else SCENARIOS
 
 
 def find_scenario(name: str) -> Path:
@@ -36,8 +46,9 @@ def find_scenario(name: str) -> Path:
     if path.suffix in SUFFIXES or path.is_file():
         return path
     known = scenario_files()
-    if name in known:
-        return known[name]
+    group, _, stem = name.rpartition("/")
+    if stem in known and (not group or group in (SCENARIOS, *known[stem].parts[-2:-1])):
+        return known[stem]
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f"did you mean `{near[0]}`? " if near else ""
     raise UserError(

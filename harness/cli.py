@@ -188,6 +188,55 @@ def bisect(scenario: str, package: str, good: str, bad: str, **choices: Any) -> 
     return commands_versions.bisect(scenario, package, good, bad, choices)
 
 
+@cli.command()
+@click.argument("bug", metavar="BUG")
+@click.option("--repeat", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--side",
+    "which",
+    type=click.Choice(("fails", "passes", "both")),
+    default="both",
+    show_default=True,
+    help="Only where it fails, or only where it passes.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), help="Seed of the first plan; else a fresh one."
+)
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Change any key.")
+@click.option("--quiet", is_flag=True, help="Say only what each run showed.")
+@REPORTS
+def reproduce(bug: str, repeat: int, which: str, quiet: bool, **choices: Any) -> int:
+    """Show a real bug where it fails and where it passes.
+
+    BUG is a slug (`harness list`) or the number of an issue that it cites, as in 4098 or
+    redis/redis-py#4098. 0: red in at least 80 % of the runs where it fails, and green in all
+    where it passes. Every run is added to track-record.json among the reports.
+    """
+    from harness import commands_bugs
+
+    return commands_bugs.reproduce(bug, repeat, which, quiet, choices)
+
+
+@cli.command()
+@click.argument("bugs", nargs=-1, metavar="[BUG…]")
+@click.option(
+    "--repeat", type=click.IntRange(min=0), default=10, show_default=True, help="Runs of each side."
+)
+@click.option("--budget", metavar="DURATION", help="Begin none that would end later, as in 30m.")
+@click.option("--quiet", is_flag=True, help="Say only what each run showed.")
+@REPORTS
+def catalogue(
+    bugs: tuple[str, ...], repeat: int, budget: str | None, quiet: bool, **choices: Any
+) -> int:
+    """Gather the track record: the sides of all bugs with the fewest runs first.
+
+    Writes the table of the README and the list in docs/bugs.md; --repeat 0 only writes them.
+    """
+    from harness import commands_bugs
+
+    return commands_bugs.catalogue(bugs, repeat, budget, quiet, choices)
+
+
 @cli.command("list")
 def list_() -> int:
     """List the scenarios that can be run by name."""

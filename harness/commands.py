@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.catalogue import find_run, find_scenario, scenario_files
+from harness.catalogue import APART, SCENARIOS, find_run, find_scenario, scenario_files
 from harness.errors import MissingPart, UserError
 from harness.options import (
     RunOptions,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from rich.console import Console
+    from rich.table import Table
 
     from harness.ci.select import Chosen
     from harness.progress import Progress
@@ -115,8 +116,9 @@ def ci(tags: str, budget: str | None, shard: str, chosen: RunOptions) -> int:
     from harness.ci.report import write_job
     from harness.ci.select import Chosen, parse_budget, parse_shard, select
 
-    everything = [Chosen(p, load_with_options(p, chosen)) for p in scenario_files().values()]
     wanted = [tag.strip() for tag in tags.split(",") if tag.strip()]
+    files = scenario_files(None if wanted else SCENARIOS)
+    everything = [Chosen(p, load_with_options(p, chosen)) for p in files.values()]
     selected = select(everything, wanted, parse_shard(shard))
     seconds = parse_budget(budget) if budget else None
     folder = chosen.reports / f"ci-{time.strftime('%Y-%m-%dT%H-%M-%S')}"
@@ -201,7 +203,7 @@ def repeat(names: tuple[str, ...], times: int, chosen: RunOptions) -> int:
     from harness.progress import Progress
     from harness.repeat import repeat as run_repeatedly
 
-    paths = [find_scenario(name) for name in names] or list(scenario_files().values())
+    paths = [find_scenario(name) for name in names] or list(scenario_files(SCENARIOS).values())
     end_on_sigterm()
     chosen.reports.mkdir(parents=True, exist_ok=True)
     with Progress("repeat") as progress:
@@ -219,18 +221,26 @@ def end_on_sigterm() -> None:
 
 
 def list_scenarios() -> int:
-    """Print every scenario's name and the first sentence of its story."""
+    """Print every scenario's name and the first sentence of its story, group by group."""
+    if not scenario_files():
+        raise UserError("no folder `scenarios` here; run this where the project was checked out")
+    console = make_console()
+    for group in (SCENARIOS, *APART):
+        if files := scenario_files(group):
+            console.print(f"{group}:", style="bold")
+            console.print(_listed(files))
+    return ExitCode.AS_EXPECTED
+
+
+def _listed(files: dict[str, Path]) -> Table:
     from rich.table import Table
 
     from harness.scenario import load_scenario
 
     table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True, style="bold")
-    table.add_column(no_wrap=True)
+    for style in ("bold", ""):
+        table.add_column(no_wrap=True, style=style)
     table.add_column()
-    files = scenario_files()
-    if not files:
-        raise UserError("no folder `scenarios` here; run this where the project was checked out")
     for name, path in files.items():
         try:
             scenario = load_scenario(path)
@@ -238,8 +248,7 @@ def list_scenarios() -> int:
             table.add_row(name, "invalid", str(error).splitlines()[0])
             continue
         table.add_row(name, scenario.topology, _first_sentence(scenario.story))
-    make_console().print(table)
-    return ExitCode.AS_EXPECTED
+    return table
 
 
 def _first_sentence(story: str) -> str:

@@ -91,11 +91,10 @@ async def _once(path: Path, seed: int, options: RunOptions, progress: Progress) 
 
 
 def _blank(path: Path, seed: int) -> Line:
-    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return {
         "scenario": path.stem,
-        "commit": _commit(),
-        "date": date,
+        "commit": commit(),
+        "date": now(),
         "seed": seed,
         "red": [],
         "left_running": [],
@@ -153,7 +152,12 @@ def _in_use(nodes: dict[str, str]) -> list[str]:
     ]
 
 
-def _commit() -> str:
+def now() -> str:
+    """Return the date and time in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def commit() -> str:
     """Return the commit; what lies in reports/ (this record, runs) does not make it dirty."""
     commit = _git("describe", "--always")
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!reports")

@@ -107,6 +107,26 @@ class WorkerKill(_Fault):
     workers: str = "a-worker"
 
 
+class WorkerStop(_Fault):
+    """SIGTERM workers, SIGKILL those that are there after `grace_s`; healed by starting them.
+
+    `one_by_one` is a roll-out: each is started before the next one is stopped, and `for_s` is
+    the time planned for all of them.
+    """
+
+    kind: Literal["worker-stop"]
+    workers: str = "a-worker"
+    one_by_one: bool = False
+    grace_s: float = Field(30, gt=0)
+
+
+class WorkerPause(_Fault):
+    """SIGSTOP workers; healed by SIGCONT."""
+
+    kind: Literal["worker-pause"]
+    workers: str = "a-worker"
+
+
 class Balancer(_Fault):
     """Reload the balancer (open sockets stay) or stop it for `for_s` (all are closed)."""
 
@@ -126,6 +146,8 @@ Fault = Annotated[
     | Config
     | Flush
     | WorkerKill
+    | WorkerStop
+    | WorkerPause
     | Balancer,
     Field(discriminator="kind"),
 ]
@@ -140,5 +162,7 @@ FAULT_SPECS: dict[str, type[Model]] = {
     "config": Config,
     "flush": Flush,
     "worker-kill": WorkerKill,
+    "worker-stop": WorkerStop,
+    "worker-pause": WorkerPause,
     "balancer": Balancer,
 }

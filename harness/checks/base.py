@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 from harness.history.records import Record
 from harness.verdict import Verdict
 
+WORKER_FAULTS = frozenset({"worker-kill", "worker-stop", "worker-pause"})
+
 
 @dataclass(frozen=True)
 class Window:
@@ -68,8 +70,16 @@ class Facts:
 
     def killed(self, worker: int, t: float) -> bool:
         """Tell whether a fault holds this worker dead at `t`."""
-        kills = (f for f in self.faults if f.kind == "worker-kill" and worker in f.workers)
-        return any(t in fault.window for fault in kills)
+        return self.ruled(frozenset({"worker-kill"}), worker, t, t)
+
+    def away(self, worker: int, start: float, end: float) -> bool:
+        """Tell whether a fault holds this worker dead, ending or stopped in [start, end]."""
+        return self.ruled(WORKER_FAULTS, worker, start, end)
+
+    def ruled(self, kinds: frozenset[str], worker: int, start: float, end: float) -> bool:
+        """Tell whether a fault of these kinds is on this worker in some of [start, end]."""
+        found = (f for f in self.faults if f.kind in kinds and worker in f.workers)
+        return any(fault.window.overlaps(start, end) for fault in found)
 
     def in_focus(self, t: float) -> bool:
         """Tell whether `t` lies in a focus window."""

@@ -12,6 +12,7 @@ from harness.targets.base import READY
 from harness.verdict import Verdict
 
 HTTP_OK, UNAVAILABLE = 200, 503
+PAUSES = frozenset({"worker-pause"})
 
 
 class LoopStall(Check):
@@ -35,6 +36,8 @@ class LoopStall(Check):
         for worker, stalls in self._stalls.items():
             for t, ms in stalls:
                 if not facts.load.start <= t <= end_of(facts):
+                    continue
+                if facts.ruled(PAUSES, worker, t - ms / 1000, t):  # it was not the loop's doing
                     continue
                 seen.add(worker)
                 all_ms.append(ms)
@@ -68,11 +71,11 @@ class _Asked(Check):
             self._answers.append((sent, record["worker"], record["status"], record["ms"]))
 
     def _during(self, facts: Facts) -> list[tuple[float, int, int, float]]:
-        """Return the answers during the load; a worker that a fault killed owes none."""
+        """Return the answers during the load; a worker that a fault holds owes none."""
         return [
             (t, worker, status, ms)
             for t, worker, status, ms in self._answers
-            if t in facts.load and not facts.killed(worker, t)
+            if t in facts.load and not facts.away(worker, t, t + ms / 1000)
         ]
 
 

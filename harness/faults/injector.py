@@ -15,13 +15,13 @@ from harness.faults.context import FaultContext, NotInjectedError
 from harness.faults.network import Cut, Latency
 from harness.faults.process import Kill, Pause
 from harness.faults.server import ClientKill, ClientPause, Config, Failover, Flush
-from harness.faults.worker import WorkerKill
+from harness.faults.worker import WorkerKill, WorkerPause, WorkerStop
 from harness.history.writer import HistoryWriter
 from harness.plan import Plan, PlannedFault
 
 FAMILIES = (
     *(Kill, Pause, Latency, Cut, Failover, ClientKill, ClientPause, Config, Flush),
-    *(WorkerKill, BalancerFault),
+    *(WorkerKill, WorkerStop, WorkerPause, BalancerFault),
 )
 KINDS: dict[str, type[Fault]] = {kind.kind: kind for kind in FAMILIES}
 MARKS = ("loses_data", "closes_sockets")  # what a fault does by design; checks excuse it

@@ -1,4 +1,4 @@
-"""Faults on worker processes: a crash, healed by starting the worker again."""
+"""Faults on worker processes: a crash, an orderly end (also one after the other), a hang."""
 
 from __future__ import annotations
 
@@ -11,15 +11,22 @@ from harness.deploy.model import Process, Worker
 from harness.deploy.workers import start_worker
 from harness.errors import UserError
 from harness.faults.base import Aim, Fault, FaultError
-from harness.faults.proofs import proof_of_death
+from harness.faults.proofs import (
+    answers_within,
+    expect,
+    proof_of_death,
+    proof_of_silence,
+    turns_away,
+)
 from harness.faults.roles import aimed_workers
+from harness.waiting import WaitTimeout
+
+ANSWER_S = 5.0  # a continued worker answers
+QUESTION = b"GET /health HTTP/1.0\r\n\r\n"
 
 
-class WorkerKill(Fault):
-    """SIGKILL of workers; healed by starting them again at the same addresses."""
-
-    kind: ClassVar[str] = "worker-kill"
-    closes_sockets: ClassVar[bool] = True
+class WorkerFault(Fault):
+    """A fault on the processes of the workers that have a role."""
 
     async def aim(self) -> Aim:
         """Resolve the role now."""
@@ -30,40 +37,138 @@ class WorkerKill(Fault):
         """Return the workers it aims at."""
         return [w for w in self.deployment.workers if w.number in self.target.workers]
 
+    def end(self, worker: Worker, number: int) -> Process:
+        """Send a signal that is meant to end a worker; return the process that it hit."""
+        process = _process(worker)
+        self.context.expect_exit(process)
+        process.signal(number)
+        return process
+
+
+class _Ending(WorkerFault):
+    """One that ends workers; healed by starting them again at the same addresses."""
+
+    closes_sockets: ClassVar[bool] = True
+
+    async def inject(self) -> None:
+        """Begin."""
+        self._back: dict[str, float] = {}  # seconds from start until ready, by instance
+
+    async def heal(self) -> None:
+        """Start those that have ended again; returns when they are ready."""
+        dead = [each for each in self.workers if _process(each).exit_status is not None]
+        await asyncio.gather(*(self.start(worker) for worker in dead))
+
+    async def start(self, worker: Worker) -> None:
+        """Start a worker again; returns when it is ready."""
+        began, context = monotonic(), self.context
+        arguments = (context.guardian, self.deployment, context.run, context.clock)
+        try:
+            await start_worker(*arguments, worker)
+        except UserError as error:
+            raise FaultError(str(error)) from error
+        self._back[worker.instance] = monotonic() - began
+
+    async def confirm_heal(self) -> str:
+        """Say what `start` has waited for: the workers' own word."""
+        said = (f"{name} started again, ready after {s:.2f} s" for name, s in self._back.items())
+        return "; ".join(said)
+
+
+class WorkerKill(_Ending):
+    """SIGKILL of workers, all at once."""
+
+    kind: ClassVar[str] = "worker-kill"
+
     async def inject(self) -> None:
         """Kill every worker of the aim at once."""
-        self._killed = [_process(worker) for worker in self.workers]
-        for process in self._killed:
-            self.context.expect_exit(process)
-            process.signal(signal.SIGKILL)
+        await super().inject()
+        self._killed = [self.end(worker, signal.SIGKILL) for worker in self.workers]
 
     async def confirm(self) -> str:
         """Prove it by exit status -9 and a refused connection."""
         pairs = zip(self.workers, self._killed, strict=True)
-        return "; ".join(
-            await asyncio.gather(*(proof_of_death(w.instance, p, w.address) for w, p in pairs))
-        )
+        proofs = (proof_of_death(worker.instance, p, worker.address) for worker, p in pairs)
+        return "; ".join(await asyncio.gather(*proofs))
+
+
+class WorkerStop(_Ending):
+    """SIGTERM of workers, as a roll-out does it; SIGKILL for those that outlive their grace.
+
+    All at once, and started again at the heal; or `one_by_one`: the next one is stopped as soon
+    as the one before is ready again.
+    """
+
+    kind: ClassVar[str] = "worker-stop"
+
+    async def inject(self) -> None:
+        """Stop all, or the first."""
+        await super().inject()
+        self._asked: dict[int, tuple[Process, float]] = {}
+        for worker in self.workers[: 1 if self.spec["one_by_one"] else None]:
+            self._ask(worker)
+
+    def _ask(self, worker: Worker) -> None:
+        self._asked[worker.number] = self.end(worker, signal.SIGTERM), monotonic()
+
+    async def confirm(self) -> str:
+        """Prove it by the end of each process; one by one, go on until the last is ready."""
+        if not self.spec["one_by_one"]:
+            return "; ".join(await asyncio.gather(*map(self._ended, self.workers)))
+        said = []
+        for worker in self.workers:
+            if worker.number not in self._asked:
+                self._ask(worker)
+            said.append(await self._ended(worker))
+            await self.start(worker)
+        return "; ".join(said)
+
+    async def _ended(self, worker: Worker) -> str:
+        """Wait until a worker has ended; return how, and after how long."""
+        process, asked = self._asked[worker.number]
+        try:
+            how = f"ended with status {await process.wait(self.spec['grace_s'])}"
+        except WaitTimeout:
+            self.end(worker, signal.SIGKILL)
+            await proof_of_death(worker.instance, process, worker.address)
+            how = "outlived its grace and was killed"
+        took = monotonic() - asked
+        away = await turns_away(worker.instance, worker.address)
+        return f"{worker.instance} (pid {process.pid}) {how} {took:.2f} s after SIGTERM and {away}"
+
+
+class WorkerPause(WorkerFault):
+    """SIGSTOP of workers: sockets stay open and nothing is answered; healed by SIGCONT."""
+
+    kind: ClassVar[str] = "worker-pause"
+
+    async def inject(self) -> None:
+        """Stop every worker of the aim at once."""
+        self._paused = [_process(worker) for worker in self.workers]
+        for process in self._paused:
+            process.signal(signal.SIGSTOP)
+
+    async def confirm(self) -> str:
+        """Prove it by process state T and a request without an answer."""
+        pairs = zip(self.workers, self._paused, strict=True)
+        what = "answer to /health"
+        proofs = (proof_of_silence(w.instance, p, w.address, QUESTION, what) for w, p in pairs)
+        return "; ".join(await asyncio.gather(*proofs))
 
     async def heal(self) -> None:
-        """Start them again; returns when they are ready."""
-        self._began = monotonic()
-        context = self.context
-        arguments = (context.guardian, self.deployment, context.run, context.clock)
-        try:
-            await asyncio.gather(
-                *(
-                    start_worker(*arguments, worker)
-                    for worker in self.workers
-                    if _process(worker).exit_status is not None
-                )
-            )
-        except UserError as error:
-            raise FaultError(str(error)) from error
+        """Continue them."""
+        self._continued = monotonic()
+        for process in self._paused:
+            process.signal(signal.SIGCONT)
 
     async def confirm_heal(self) -> str:
-        """Say what `heal` has waited for: the workers' own word."""
-        names = ", ".join(worker.instance for worker in self.workers)
-        return f"{names} started again, ready after {monotonic() - self._began:.2f} s"
+        """Prove it by an answer."""
+        return "; ".join(await asyncio.gather(*map(self._answering, self.workers)))
+
+    async def _answering(self, worker: Worker) -> str:
+        label = f"{worker.instance} answers again"
+        await expect(lambda: answers_within(worker.address, ANSWER_S, QUESTION), ANSWER_S, label)
+        return f"{label} {monotonic() - self._continued:.2f} s after SIGCONT"
 
 
 def _process(worker: Worker) -> Process:

@@ -1,8 +1,9 @@
-"""A worker is killed and started again, with evidence of both."""
+"""Workers are killed, stopped and paused, and come back, with evidence of both."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from net_parts import guarded
@@ -12,25 +13,35 @@ from harness.clock import RunClock
 from harness.deploy.model import Deployment, Node
 from harness.deploy.spawner import Guardian
 from harness.deploy.workers import start_workers
-from harness.faults.base import FaultError
+from harness.fault_specs import FAULT_SPECS
+from harness.faults.base import Fault, FaultError
 from harness.faults.context import FaultContext
-from harness.faults.worker import WorkerKill
+from harness.faults.injector import KINDS
 from harness.plan import PlannedFault
 from harness.scenario import Redis
 
-SPEC = {"kind": "worker-kill", "workers": "worker:1", "for_s": 1.0}
+KILL = {"kind": "worker-kill", "workers": "worker:1", "for_s": 1.0}
+DEAF = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
 
 
-async def fault_on(guardian: Guardian, deployment: Deployment) -> WorkerKill:
-    """Start two workers; return a fault that is aimed at the second."""
+def spec(kind: str, **more: Any) -> dict[str, Any]:
+    """Return a fault's spec as the scenario's schema fills it."""
+    model = FAULT_SPECS[kind].model_validate({"kind": kind, "at": 0, "for_s": 1, **more})
+    return model.model_dump(mode="json")
+
+
+async def fault_on(
+    guardian: Guardian, deployment: Deployment, spec: dict[str, Any], script: str = WORKER
+) -> Fault:
+    """Start two workers; return a fault that is aimed."""
     folder = guardian.run.data
-    deployment.target = ScriptTarget(folder / "worker.py", WORKER)
+    deployment.target = ScriptTarget(folder / "worker.py", script)
     deployment.nodes.append(Node("redis-0", "redis", f"{deployment.subnet}.10", 6379, folder))
     deployment.provider_url = f"http://{deployment.subnet}.3:9000/v1"
     clock = RunClock()
     await start_workers(guardian, deployment, guardian.run, clock, 2)
     context = FaultContext(guardian, None, Redis(), guardian.run, clock)
-    fault = WorkerKill(PlannedFault("f0", 0.0, 1.0, SPEC), deployment, context)
+    fault = KINDS[spec["kind"]](PlannedFault("f0", 0.0, 1.0, spec), deployment, context)
     fault.target = await fault.aim()
     return fault
 
@@ -38,7 +49,7 @@ async def fault_on(guardian: Guardian, deployment: Deployment) -> WorkerKill:
 async def test_worker_is_killed_and_started_again(tmp_path: Path) -> None:
     """It ends by SIGKILL, the other is left alone, and it is ready again at its address."""
     async with guarded(tmp_path) as (guardian, deployment):
-        fault = await fault_on(guardian, deployment)
+        fault = await fault_on(guardian, deployment, KILL)
         assert (fault.target.workers, fault.target.nodes) == ([1], [])
         spared, hit = [worker.process for worker in deployment.workers]
         assert spared is not None
@@ -58,7 +69,63 @@ async def test_worker_is_killed_and_started_again(tmp_path: Path) -> None:
 async def test_worker_that_is_not_ours_cannot_be_killed(tmp_path: Path) -> None:
     """Without a process there is nothing to act on, and the error says so."""
     async with guarded(tmp_path) as (guardian, deployment):
-        fault = await fault_on(guardian, deployment)
+        fault = await fault_on(guardian, deployment, KILL)
         deployment.workers[1].process = None
         with pytest.raises(FaultError, match="worker-1 has no process of ours"):
             await fault.inject()
+
+
+async def test_worker_is_stopped_in_order_and_started_again(tmp_path: Path) -> None:
+    """It ends by SIGTERM, which is no unexpected exit, and is ready again at its address."""
+    async with guarded(tmp_path) as (guardian, deployment):
+        fault = await fault_on(guardian, deployment, spec("worker-stop", workers="worker:1"))
+        hit = deployment.workers[1].process
+        assert hit is not None
+        await fault.inject()
+        evidence = await fault.confirm()
+        assert f"worker-1 (pid {hit.pid}) ended with status -15" in evidence
+        assert evidence.endswith("after SIGTERM and refuses connections")
+        assert fault.context.expects_exit(hit)
+        await fault.heal()
+        assert "worker-1 started again, ready after" in await fault.confirm_heal()
+
+
+async def test_a_roll_out_goes_through_all_workers(tmp_path: Path) -> None:
+    """Each is stopped only when the one before it is back; at the end all are new."""
+    async with guarded(tmp_path) as (guardian, deployment):
+        rolling = spec("worker-stop", workers="all-workers", one_by_one=True)
+        fault = await fault_on(guardian, deployment, rolling)
+        before = [worker.process for worker in deployment.workers]
+        await fault.inject()
+        assert await fault.confirm()
+        for worker, old in zip(deployment.workers, before, strict=True):
+            assert old is not None
+            assert old.exit_status == -15
+            assert worker.process is not None
+            assert worker.process.exit_status is None
+        await fault.heal()  # nobody is left to be started
+        assert (await fault.confirm_heal()).count("started again") == 2
+
+
+async def test_worker_that_outlives_its_grace_is_killed(tmp_path: Path) -> None:
+    """SIGTERM is not enough for it, and the evidence says so."""
+    async with guarded(tmp_path) as (guardian, deployment):
+        wanted = spec("worker-stop", workers="worker:1", grace_s=0.2)
+        fault = await fault_on(guardian, deployment, wanted, DEAF + WORKER)
+        await fault.inject()
+        assert "worker-1" in (evidence := await fault.confirm())
+        assert "outlived its grace and was killed" in evidence
+        await fault.heal()
+
+
+async def test_worker_is_paused_and_goes_on(tmp_path: Path) -> None:
+    """It is the same process before and after, silent in between."""
+    async with guarded(tmp_path) as (guardian, deployment):
+        fault = await fault_on(guardian, deployment, spec("worker-pause", workers="all-workers"))
+        before = [worker.process for worker in deployment.workers]
+        await fault.inject()
+        assert "worker-1 (pid" in (evidence := await fault.confirm())
+        assert evidence.count("is in state T, no answer to /health within 300 ms") == 2
+        await fault.heal()
+        assert "worker-0 answers again" in await fault.confirm_heal()
+        assert [worker.process for worker in deployment.workers] == before

@@ -338,6 +338,22 @@ def test_what_a_fault_explains_is_not_red(name: str, change: Change, tmp_path: P
     assert h.finding(name, tmp_path).verdict == Verdict.PASS
 
 
+@pytest.mark.parametrize(("worker", "verdict"), [(0, Verdict.PASS), (1, Verdict.FAIL)])
+def test_a_worker_that_stands_still_is_no_blocked_loop(
+    worker: int, verdict: Verdict, tmp_path: Path
+) -> None:
+    """While SIGSTOP lasts a worker owes neither its loop nor /health; the others do."""
+    h = healthy()
+    for record in h.records:
+        if record["k"] == "fault":
+            record.update(kind="worker-pause", workers=[0])
+    h.add("stall", HEAL + 0.02, worker=worker, ms=4900.0, raw_ms=4900.0)
+    asked = {"path": "/health", "status": 0, "ms": 2000.0, "sent": KILL - 0.01}
+    h.add("sample", 12, probe="health", worker=worker, **asked)
+    assert h.finding("loop-stall", tmp_path / "a").verdict == verdict
+    assert h.finding("health-answers", tmp_path / "b").verdict == verdict
+
+
 def test_session_data_lost_by_design_is_counted_apart(tmp_path: Path) -> None:
     """What was acknowledged before a restart that empties Redis is excused, and counted."""
     h = healthy()

@@ -100,6 +100,51 @@ class Flush(_Fault):
     target: str
 
 
+class SlotMove(_Fault):
+    """Migrate slots of a cluster to another primary, and back; `open_s` half moved."""
+
+    kind: Literal["slot-move"]
+    target: str
+    slots: int = Field(1, ge=1, le=5000)
+    open_s: float = Field(1, ge=0)
+
+
+class Flood(_Fault):
+    """PUBLISH more than subscribers' output buffers may hold; nothing to heal."""
+
+    kind: Literal["flood"]
+    target: str
+    channel: Literal["events", "tasks"] = "events"
+    bytes: int = Field(34_000_000, ge=1, le=500_000_000)
+    times: int = Field(1, ge=1, le=1000)
+
+
+class Fill(_Fault):
+    """Fill the memory up to `maxmemory`; healed by deleting it and setting the old limits."""
+
+    kind: Literal["fill"]
+    target: str
+    policy: Literal[
+        "noeviction",
+        "allkeys-lru",
+        "allkeys-lfu",
+        "allkeys-random",
+        "volatile-lru",
+        "volatile-lfu",
+        "volatile-random",
+        "volatile-ttl",
+    ] = "noeviction"
+    room_mb: int = Field(8, ge=1, le=1024)
+
+
+class ConnectStorm(_Fault):
+    """Open connections and keep them; healed by closing them."""
+
+    kind: Literal["connect-storm"]
+    target: str
+    connections: int = Field(100, ge=1, le=10_000)
+
+
 class WorkerKill(_Fault):
     """SIGKILL workers; healed by starting them again."""
 
@@ -145,6 +190,10 @@ Fault = Annotated[
     | ClientPause
     | Config
     | Flush
+    | SlotMove
+    | Flood
+    | Fill
+    | ConnectStorm
     | WorkerKill
     | WorkerStop
     | WorkerPause
@@ -161,6 +210,10 @@ FAULT_SPECS: dict[str, type[Model]] = {
     "client-pause": ClientPause,
     "config": Config,
     "flush": Flush,
+    "slot-move": SlotMove,
+    "flood": Flood,
+    "fill": Fill,
+    "connect-storm": ConnectStorm,
     "worker-kill": WorkerKill,
     "worker-stop": WorkerStop,
     "worker-pause": WorkerPause,

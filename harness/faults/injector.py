@@ -13,14 +13,17 @@ from harness.faults.balancer import BalancerFault
 from harness.faults.base import Fault, FaultError
 from harness.faults.context import FaultContext, NotInjectedError
 from harness.faults.network import Cut, Latency
+from harness.faults.pressure import ConnectStorm, Fill, Flood
 from harness.faults.process import Kill, Pause
 from harness.faults.server import ClientKill, ClientPause, Config, Failover, Flush
+from harness.faults.slots import SlotMove
 from harness.faults.worker import WorkerKill, WorkerPause, WorkerStop
 from harness.history.writer import HistoryWriter
 from harness.plan import Plan, PlannedFault
 
 FAMILIES = (
     *(Kill, Pause, Latency, Cut, Failover, ClientKill, ClientPause, Config, Flush),
+    *(SlotMove, Flood, Fill, ConnectStorm),
     *(WorkerKill, WorkerStop, WorkerPause, BalancerFault),
 )
 KINDS: dict[str, type[Fault]] = {kind.kind: kind for kind in FAMILIES}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any, ClassVar
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -13,6 +14,14 @@ from harness.clock import monotonic
 from harness.deploy.direct import direct
 from harness.deploy.model import Deployment, Node
 from harness.faults.base import FaultError
+from harness.faults.commands import (
+    command,
+    read_settings,
+    refusal_of,
+    seat_on,
+    statistic,
+    write_settings,
+)
 from harness.faults.context import NotInjectedError
 from harness.faults.process import ProcessFault, answering
 from harness.faults.proofs import SILENCE_S, answers_within, expect
@@ -20,22 +29,10 @@ from harness.faults.roles import resolve_nodes
 from harness.faults.views import cluster_members, name_of, raw
 from harness.plan import PlannedFault
 
-T = TypeVar("T")
-
 MOVED_S = 15.0  # an orderly failover under load
 PACE_S = 0.1  # between questions about who is primary
+REJECTED = "rejected_connections"
 PROBE_KEY = "harness:probe"  # written to see whether writes are paused; expires at once
-
-
-async def command(node: Node, call: Callable[[Redis], Awaitable[T]]) -> T:
-    """Run commands on one node over a connection of our own; raise FaultError when it refuses."""
-    client = direct(node)
-    try:
-        return await call(client)
-    except (RedisError, OSError) as error:
-        raise FaultError(f"{node.name}: {type(error).__name__}: {error}") from error
-    finally:
-        await client.aclose()
 
 
 class ServerFault(ProcessFault):
@@ -187,57 +184,71 @@ async def _takes_writes(node: Node, seconds: float) -> bool:
 
 
 class Config(ServerFault):
-    """`CONFIG SET`: limits change under a running deployment."""
+    """`CONFIG SET`: limits change under a running deployment.
+
+    One connection to each node is kept from the injection to the heal: at `maxclients` a server
+    takes no new one, not even to be healed.
+    """
 
     kind: ClassVar[str] = "config"
 
     async def inject(self) -> None:
         """Remember the old values and set the new ones; a refusal changes nothing."""
         self._old: dict[str, dict[str, str]] = {}
-        await self.each(self._set)
+        self._seats = AsyncExitStack()
+        self._seat: dict[str, Redis] = {}
+        try:
+            await self.each(self._set)
+        except NotInjectedError:
+            await self._seats.aclose()
+            raise
 
     async def _set(self, node: Node) -> None:
         wanted = self.spec["settings"]
-
-        async def change(client: Redis) -> dict[str, str]:
-            old = await _settings(client, wanted)
-            if missing := sorted(set(wanted) - set(old)):
-                raise NotInjectedError(f"{node.name} knows no setting {', '.join(missing)}")
-            for name, value in wanted.items():
-                await client.config_set(name, value)
-            return old
-
-        self._old[node.name] = await command(node, change)
+        seat = self._seat[node.name] = await self._seats.enter_async_context(seat_on(node))
+        old = await read_settings(seat, wanted)
+        if missing := sorted(set(wanted) - set(old)):
+            raise NotInjectedError(f"{node.name} knows no setting {', '.join(missing)}")
+        self._old[node.name] = old
+        await write_settings(seat, wanted)
 
     async def confirm(self) -> str:
-        """Prove it by CONFIG GET."""
+        """Prove it by CONFIG GET, and a new `maxclients` by what a further connection meets."""
         return "; ".join(await asyncio.gather(*(self._shows(node) for node in self.nodes)))
 
     async def _shows(self, node: Node) -> str:
-        wanted = self.spec["settings"]
-        now, old = await command(node, lambda c: _settings(c, wanted)), self._old[node.name]
+        seat, old = self._seat[node.name], self._old[node.name]
+        now = await read_settings(seat, self.spec["settings"])
         changes = [f"{name} {old[name] or 'empty'} → {now[name] or 'empty'}" for name in now]
         if now == old:
             raise FaultError(f"{node.name}: nothing changed: {', '.join(changes)}")
+        if "maxclients" in now:
+            changes.append(await _further_connection(node, seat))
         return f"{node.name}: {', '.join(changes)}"
 
     async def heal(self) -> None:
-        """Set the old values again; the server may be too busy for us at first."""
+        """Set the old values again."""
         await self.each(self._restore)
+        await self._seats.aclose()
 
     async def _restore(self, node: Node) -> None:
-        async def restore(client: Redis) -> None:
-            for name, value in self._old.get(node.name, {}).items():
-                await client.config_set(name, value)
+        if not (old := self._old.get(node.name)):
+            return
+        try:
+            await write_settings(self._seat[node.name], old)
+        except (RedisError, OSError):  # the server has ended meanwhile, and the seat with it
+            await command(node, lambda c: write_settings(c, old))
 
-        await command(node, restore)
 
-
-async def _settings(client: Redis, names: Iterable[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name in names:
-        found |= {str(k): str(v) for k, v in (await client.config_get(name)).items()}
-    return found
+async def _further_connection(node: Node, seat: Redis) -> str:
+    """Return what one more connection meets: a refusal, or how many there are."""
+    before = await statistic(seat, REJECTED)
+    refusal, writer = await refusal_of(node)
+    if writer is None:
+        more = await statistic(seat, REJECTED) - before
+        return f"a further connection is refused: {refusal} ({REJECTED} +{more})"
+    writer.close()
+    return f"{(await seat.info('clients'))['connected_clients']} connections are in use"
 
 
 class Flush(ServerFault):

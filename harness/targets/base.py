@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
+
+from harness.errors import UserError
 
 # What a target may offer beyond the common routes. A guarantee whose capability is missing is
 # "not applicable": listed, not counted.
@@ -50,6 +52,7 @@ class Target(ABC):
     topologies: ClassVar[frozenset[str]] = frozenset({"standalone", "sentinel", "cluster"})
     ready_s: ClassVar[float] = 30.0  # how long a worker may take from its start until it is ready
 
+    channels: ClassVar[Mapping[str, str]] = {}  # purpose → pub/sub channel
     wants_postgres: ClassVar[bool] = False
     first_alone: ClassVar[bool] = False  # the first worker makes the tables, the others wait for it
     link_is_url: ClassVar[bool] = False  # on one Redis server: the URL names the link, no hook
@@ -71,6 +74,13 @@ class Target(ABC):
     @abstractmethod
     def environment(self, worker: WorkerSpec) -> dict[str, str]:
         """Return the variables to add to a clean environment for one worker."""
+
+    def channel(self, purpose: str) -> str:
+        """Return the pub/sub channel that carries `events` or `tasks` (stop commands)."""
+        if purpose not in self.channels:
+            known = ", ".join(sorted(self.channels)) or "none"
+            raise UserError(f"target {self.name} has no channel `{purpose}`; known: {known}")
+        return self.channels[purpose]
 
     @abstractmethod
     def key(self, purpose: str) -> str:

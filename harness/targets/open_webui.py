@@ -21,7 +21,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -75,6 +75,10 @@ class OpenWebUITarget(Target):
 
     name: ClassVar[str] = "open-webui"
     capabilities: ClassVar[frozenset[str]] = frozenset()
+    channels: ClassVar[Mapping[str, str]] = {
+        "events": "socketio",
+        "tasks": f"{PREFIX}:tasks:commands",
+    }
     ready_s: ClassVar[float] = 180.0  # imports alone take 12 s, the first time much more
     wants_postgres: ClassVar[bool] = True
     first_alone: ClassVar[bool] = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -28,6 +28,10 @@ class RuntimeTarget(Target):
     capabilities: ClassVar[frozenset[str]] = frozenset(
         {SESSION_DATA, STOP_STATES, RESYNC_HINT, READY}
     )
+    channels: ClassVar[Mapping[str, str]] = {
+        "events": f"{PREFIX}:socketio",  # of the stock manager; the log is no channel
+        "tasks": f"{PREFIX}:tasks:commands",
+    }
 
     def __init__(self, command: Sequence[str] | None = None) -> None:
         words = list(command) if command else [sys.executable, "-m", "runtime"]

@@ -91,6 +91,17 @@ def test_keys_are_those_of_the_runtime(purpose: str) -> None:
     assert RuntimeTarget().key(purpose) == Keys(PREFIX).key(purpose)
 
 
+def test_channels_are_those_of_the_runtime() -> None:
+    """A flood on `tasks` hits the channel that the runtime really listens on."""
+    from runtime.redis.keys import Keys
+
+    keys, target = Keys(PREFIX), RuntimeTarget()
+    assert target.channel("tasks") == keys.task_commands
+    assert target.channel("events") == keys.events_channel
+    with pytest.raises(UserError, match="no channel `sessions`; known: events, tasks"):
+        target.channel("sessions")
+
+
 def test_the_runtime_accepts_its_environment() -> None:
     """The runtime's own settings read every topology's variables without an error."""
     from runtime.settings import load_settings

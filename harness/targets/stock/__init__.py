@@ -7,6 +7,7 @@ deadlines, no retries, no supervision. So what a library does by itself shows. D
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,6 +23,7 @@ class StockTarget(Target):
     name: ClassVar[str] = "stock"
     capabilities: ClassVar[frozenset[str]] = frozenset({SESSION_DATA})
     topologies: ClassVar[frozenset[str]] = frozenset({"standalone"})
+    channels: ClassVar[Mapping[str, str]] = {"events": "socketio", "tasks": "tasks:stop"}
 
     def command(self, worker: WorkerSpec) -> list[str]:
         """Return the argument vector that starts one worker in the foreground."""

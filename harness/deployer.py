@@ -6,15 +6,16 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from harness.clock import RunClock
 from harness.deploy.balancer import start_balancer
 from harness.deploy.database import TargetDatabase
 from harness.deploy.folder import RunFolder
 from harness.deploy.host import ProcessHost
 from harness.deploy.model import Deployment, Host
 from harness.deploy.provider import start_provider
-from harness.deploy.redis import start_redis
+from harness.deploy.redis import launch_redis, place_redis
 from harness.deploy.workers import start_workers
+from harness.faults.absent import Absence
+from harness.history.writer import HistoryWriter
 from harness.load.prepare import prepare
 from harness.network.links import Links
 from harness.network.toxiproxy import find_toxiproxy, start_toxiproxy
@@ -34,13 +35,14 @@ class Deployer:
         scenario: Scenario,
         subject: Subject,
         run: RunFolder,
-        clock: RunClock,
+        writer: HistoryWriter,
         say: Callable[[str], None],
     ) -> None:
         self.scenario = scenario
         self.subject = subject
         self.run = run
-        self.clock = clock
+        self.writer = writer
+        self.clock = writer.clock
         self.say = say
         self.links: Links | None = None
         self.host: Host | None = None
@@ -52,15 +54,29 @@ class Deployer:
         deployment = self.subject.deployment(self.scenario.topology, subnet)
         deployment.variables = self.scenario.environment
         await asyncio.gather(
-            start_redis(host, deployment, self.scenario.redis, self.run),
+            self._redis(host, deployment),
             start_provider(guardian, deployment, self.run, self.clock),
             self.database.start(guardian, deployment, self.say),
         )
         await self._link(guardian, deployment)
-        await start_workers(guardian, deployment, self.run, self.clock, self.scenario.workers)
+        await self._workers(guardian, deployment)
         if self.scenario.balancer == "nginx":
             await start_balancer(guardian, deployment, self.run)
         return deployment
+
+    async def _redis(self, host: Host, deployment: Deployment) -> None:
+        """Start Redis, or only make ready for it when the workers are to come first."""
+        await place_redis(host, deployment, self.run)
+        if not self.scenario.redis.absent_at_boot_s:
+            await launch_redis(deployment, self.scenario.redis)
+
+    async def _workers(self, guardian: Guardian, deployment: Deployment) -> None:
+        scenario, run = self.scenario, self.run
+        if scenario.redis.absent_at_boot_s:
+            absence = Absence(guardian, deployment, scenario.redis, run, self.writer)
+            await absence.start(scenario.workers)
+        else:
+            await start_workers(guardian, deployment, run, self.clock, scenario.workers)
 
     async def prepare(self, deployment: Deployment, plan: Plan) -> None:
         """Make the accounts and tokens of the load."""

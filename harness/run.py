@@ -108,7 +108,7 @@ class Conductor:
         self.clock = RunClock()
         self.writer = HistoryWriter(run.history, "harness", self.clock)
         self.subject = subject
-        self.deployer = Deployer(scenario, subject, run, self.clock, progress.note)
+        self.deployer = Deployer(scenario, subject, run, self.writer, progress.note)
         self.manifest = Manifest(run, scenario, plan, options, subject)
 
     async def perform(self) -> None:

@@ -31,7 +31,8 @@ class FaultHappened(Check):
 
     def judge(self, facts: Facts) -> Finding:
         """Return the finding."""
-        known = {fault.id: fault for fault in facts.faults}
+        before = facts.boot if isinstance(facts, RunFacts) else ()
+        known = {fault.id: fault for fault in (*before, *facts.faults)}
         planned = facts.planned if isinstance(facts, RunFacts) else tuple(known)
         reasons = []
         for name in planned:

@@ -9,6 +9,7 @@ from harness.checks.base import Facts, FaultFact, Window
 from harness.history.records import Record
 from harness.vocabulary import default_bounds
 
+BOOT = "boot"  # id of the fault that a deployment without Redis is recorded as
 KINDS = frozenset({"header", "phase", "fault", "switch", "focus"})
 
 
@@ -19,6 +20,7 @@ class RunFacts(Facts):
     end: float = 0.0  # when the load had taken its last look: nothing later is judged
     planned: tuple[str, ...] = ()  # ids of the plan's faults
     processes: int = 1  # load processes
+    boot: tuple[FaultFact, ...] = ()  # faults that were over before the load: nothing excuses it
 
 
 def end_of(facts: Facts) -> float:
@@ -106,6 +108,9 @@ class FactsFold:
         start = self._phases.get("warmup", self._phases.get("load", 0.0))
         load_end = self._phases.get("quiesce", self.last)
         end = self._phases.get("collect", self._phases.get("teardown", self.last))
+        faults = [self._fact(name, seen, end) for name, seen in self._faults.items()]
+        boot = [fault for fault in faults if fault.window.end < start]
+        absent = scenario.get("redis", {}).get("absent_at_boot_s", 0) > 0
         return RunFacts(
             bounds=default_bounds() | scenario.get("bounds", {}),
             enough=scenario.get("enough", {}),
@@ -113,12 +118,16 @@ class FactsFold:
             topology=scenario["topology"],
             load=Window(start, load_end),
             focus=tuple(Window(a, load_end if b is None else b) for a, b in self._focus),
-            faults=tuple(self._fact(name, seen, end) for name, seen in self._faults.items()),
+            faults=tuple(fault for fault in faults if fault not in boot),
+            boot=tuple(boot),
             switches=tuple(sorted(self._switches)),
             capabilities=frozenset(self._run.get("capabilities", ())),
             clock_error=self._clock_error,
             end=end,
-            planned=tuple(fault["id"] for fault in self._plan.get("faults", ())),
+            planned=(
+                *((BOOT,) if absent else ()),
+                *(fault["id"] for fault in self._plan.get("faults", ())),
+            ),
             processes=scenario.get("load", {}).get("processes", 1),
         )
 

@@ -72,26 +72,25 @@ def _finding(raw: dict[str, Any]) -> Finding:
 
 
 def _facts(raw: dict[str, Any]) -> RunFacts:
-    faults = tuple(
-        FaultFact(
-            **{
-                **fault,
-                "window": Window(**fault["window"]),
-                "nodes": tuple(fault["nodes"]),
-                "workers": tuple(fault["workers"]),
-            }
-        )
-        for fault in raw["faults"]
-    )
     changed = {
         "load": Window(**raw["load"]),
         "focus": tuple(Window(**window) for window in raw["focus"]),
-        "faults": faults,
+        "faults": tuple(map(_fault, raw["faults"])),
+        "boot": tuple(map(_fault, raw["boot"])),
         "switches": tuple(raw["switches"]),
         "capabilities": frozenset(raw["capabilities"]),
         "planned": tuple(raw["planned"]),
     }
     return RunFacts(**{**raw, **changed})
+
+
+def _fault(raw: dict[str, Any]) -> FaultFact:
+    changed = {
+        "window": Window(**raw["window"]),
+        "nodes": tuple(raw["nodes"]),
+        "workers": tuple(raw["workers"]),
+    }
+    return FaultFact(**{**raw, **changed})
 
 
 class _Statistics:

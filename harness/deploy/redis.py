@@ -36,10 +36,15 @@ ASK_S = 1.0
 
 
 async def start_redis(host: Host, deployment: Deployment, redis: Redis, run: RunFolder) -> None:
-    """Start the topology of `deployment`, fill its nodes and sentinels, return when healthy.
+    """Place and launch the topology of `deployment`; return when it is healthy."""
+    await place_redis(host, deployment, run)
+    await launch_redis(deployment, redis)
 
-    Raises MissingPart without what the host needs, UserError with the end of its log for a server
-    that dies or does not become healthy.
+
+async def place_redis(host: Host, deployment: Deployment, run: RunFolder) -> None:
+    """Fill the nodes and sentinels of `deployment`; nothing is started.
+
+    Raises MissingPart without what the host needs.
     """
     deployment.host = host
     topology = deployment.topology
@@ -48,6 +53,14 @@ async def start_redis(host: Host, deployment: Deployment, redis: Redis, run: Run
         _node(deployment, run, "sentinel", i) for i in range(SENTINELS[topology])
     ]
     await host.prepare([*deployment.nodes, *deployment.sentinels])
+
+
+async def launch_redis(deployment: Deployment, redis: Redis) -> None:
+    """Start what was placed; return when it is healthy.
+
+    Raises UserError with the end of its log for a server that dies or does not become healthy.
+    """
+    topology = deployment.topology
     start = {"standalone": _standalone, "sentinel": _sentinel, "cluster": _cluster}[topology]
     await start(deployment, redis)
 

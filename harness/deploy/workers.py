@@ -31,10 +31,7 @@ async def start_workers(
 
     Raises UserError with the end of its log for a worker that dies or never becomes ready.
     """
-    deployment.workers = [
-        Worker(n, f"{deployment.subnet}.{FIRST_HOST + n}", PORT, f"worker-{n}")
-        for n in range(count)
-    ]
+    place_workers(deployment, count)
     alone, together = deployment.workers[:0], deployment.workers
     if deployment.target.first_alone:
         alone, together = together[:1], together[1:]
@@ -49,6 +46,14 @@ async def start_workers(
     finally:  # the first failure ends the wait for the others
         for start in starts:
             start.cancel()
+
+
+def place_workers(deployment: Deployment, count: int) -> None:
+    """Fill `deployment.workers`; nothing is started."""
+    deployment.workers = [
+        Worker(n, f"{deployment.subnet}.{FIRST_HOST + n}", PORT, f"worker-{n}")
+        for n in range(count)
+    ]
 
 
 async def start_worker(

@@ -338,6 +338,19 @@ def test_what_a_fault_explains_is_not_red(name: str, change: Change, tmp_path: P
     assert h.finding(name, tmp_path).verdict == Verdict.PASS
 
 
+@pytest.mark.parametrize("missing", ["confirm", "confirm_heal"])
+def test_redis_that_was_absent_at_boot_excuses_nothing(missing: str, tmp_path: Path) -> None:
+    """Its evidence is demanded like a fault's; what fails in the load is red all the same."""
+    h = healthy(False, redis={"absent_at_boot_s": 1})
+    for t, event in enumerate(("inject", "confirm", "heal", "confirm_heal"), start=-5):
+        h.add("fault", t, id="boot", event=event, kind="absent", evidence="so it was")
+    h.add("sample", 12, probe="health", worker=0, path="/ready", status=503, ms=2.0, sent=12.0)
+    assert h.finding("fault-really-happened", tmp_path / "a").verdict == Verdict.PASS
+    assert h.finding("ready-truthful", tmp_path / "b").verdict == Verdict.FAIL
+    h.without(k="fault", event=missing)
+    assert h.finding("fault-really-happened", tmp_path / "c").verdict == Verdict.UNKNOWN
+
+
 @pytest.mark.parametrize(("worker", "verdict"), [(0, Verdict.PASS), (1, Verdict.FAIL)])
 def test_a_worker_that_stands_still_is_no_blocked_loop(
     worker: int, verdict: Verdict, tmp_path: Path

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness import commands
 from harness.bugs import record, tables
 from harness.bugs.find import KnownBug, find_bug, known_bugs
 from harness.bugs.record import Outcome, Tally
@@ -68,6 +69,13 @@ def test_groups_of_scenarios_are_apart() -> None:
     assert find_scenario(f"regressions/{SLUG}") == find_scenario(SLUG)
     with pytest.raises(UserError, match="no scenario `negative/pubsub"):
         find_scenario(f"negative/{SLUG}")
+
+
+def test_the_list_of_scenarios_shows_the_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    """`harness list` tells the three kinds apart."""
+    assert commands.list_scenarios() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.endswith(":")] == [f"{g}:" for g in (SCENARIOS, *APART)]
 
 
 def test_what_decides_a_run_makes_another_content_and_words_do_not() -> None:

@@ -107,18 +107,53 @@ def ci(tags: str, budget: str | None, shard: str, **choices: Any) -> int:
 
 @cli.command()
 @click.option(
+    "--topology",
+    "topologies",
+    multiple=True,
+    type=click.Choice(("standalone", "sentinel", "cluster")),
+    help="Sweep this one; may be given several times. Default: standalone.",
+)
+@click.option("--workers", metavar="N,…", help="Numbers of workers. Default: 1,2.")
+@click.option("--loads", metavar="N,…", help="Numbers of users, else the knee is searched.")
+@click.option("--points", type=click.IntRange(1, 100), default=8, help="Loads of a search.")
+@click.option("--seconds", type=click.FloatRange(1), default=20.0, help="Measured part of a point.")
+@click.option("--objective", metavar="P95=MS,ERRORS=%", help="Default: p95=300ms,errors=0.1%.")
+@click.option("--worker-cpus", metavar="LIST", help="Processors of the workers, as in 0-3.")
+@click.option("--other-cpus", metavar="LIST", help="Processors of generator, Redis and the rest.")
+@click.option(
+    "--failover", type=click.FloatRange(0, 1), default=0.5, help="Share of the knee; 0: no."
+)
+@click.option("--pool-size", type=click.IntRange(min=0), help="Database pool of a worker.")
+@click.option("--pool-overflow", type=click.IntRange(min=0), help="What the pool may grow by.")
+@click.option("--max-connections", type=click.IntRange(min=1), default=100, help="Of the database.")
+@click.option("--scenario", metavar="SCENARIO", help="Other users than the built-in ones.")
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Change any key.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of every plan; else a fresh one.")
+@TARGET
+@click.option("--target-command", metavar="CMD", help="Starts a worker instead of the runtime.")
+@click.option(
+    "--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with this sweep."
+)
+@click.option(
     "--fit",
     "file",
     type=click.Path(path_type=Path),
-    required=True,
     metavar="FILE.csv",
-    help="Measurements with the header concurrency,throughput.",
+    help="Only fit measurements with the header concurrency,throughput.",
 )
-def capacity(file: Path) -> int:
-    """Fit the Universal Scalability Law to measurements."""
-    from harness import commands
+@REPORTS
+def capacity(file: Path | None, resume: Path | None, reports: Path, **given: Any) -> int:
+    """Find how many users a deployment carries, and what it needs.
 
-    return commands.fit(file)
+    Runs at many loads and numbers of workers, finds the knee for a latency objective, fits the
+    Universal Scalability Law, and writes capacity.html and capacity.json.
+    """
+    from harness import commands_capacity
+
+    if file is not None:
+        return commands_capacity.fit(file)
+    given = given | {"seed": commands_capacity.seed(given["seed"])}
+    return commands_capacity.sweep(given, reports, resume)
 
 
 @cli.command()

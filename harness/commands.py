@@ -145,17 +145,6 @@ def _run_chosen(one: Chosen, chosen: RunOptions) -> RunResult:
         return RunResult(None, None, None, ExitCode.NOT_AS_EXPECTED)
 
 
-def fit(file: Path) -> int:
-    """Fit the scalability law to a file of measurements and print it."""
-    from harness.capacity import usl
-
-    try:
-        click.echo(usl.in_words(usl.fit(usl.read_points(file))))
-    except UserError as error:
-        raise UserError(f"--fit {file}: {error}") from None
-    return ExitCode.AS_EXPECTED
-
-
 def replay(name: str, reports: Path, same_nodes: bool, quiet: bool) -> int:
     """Run the plan of a saved run again; return its exit code."""
     from harness.replay import recorded_aims, saved_choices, saved_plan, saved_scenario

@@ -40,6 +40,7 @@ class RunOptions:
     pins: tuple[Pin, ...] = ()  # versions of packages that the workers run with
     reports: Path = Path("reports")
     keep_data: bool = False
+    worker_cpus: tuple[int, ...] = ()  # processors of the workers alone; empty: any
     subnet: str | None = None  # 127.x.y to lease, else any free one
     overrides: dict[str, Any] = field(default_factory=dict)
     replay_of: str | None = None  # the saved run whose plan this is

@@ -3,7 +3,7 @@
 Run by path with `python -I -S`, standard library only, single-threaded. The harness talks to it
 over a socket pair, one JSON object a line:
 
-    {"id": 1, "do": "spawn", "name", "argv", "env", "cwd", "log", "last"} → {"id": 1, "pid"}
+    {"id": 1, "do": "spawn", "name", "argv", "env", "cwd", "log", "last", "cpus"} → {"id": 1, "pid"}
                                                      or {"id": 1, "errno", "error", "file"}
     {"do": "signal", "pid", "number"}                → nothing; only a living child is signalled
     {"do": "containers", "socket", "owner"}          → nothing; their engine, and their label
@@ -33,6 +33,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,7 @@ class Guardian:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,  # a terminal's Ctrl-C is for the harness alone
-                    preexec_fn=_before_exec,  # safe: no threads here
+                    preexec_fn=partial(_before_exec, request["cpus"]),  # safe: no threads here
                 )
         except OSError as error:
             return {"errno": error.errno, "error": error.strerror, "file": error.filename}
@@ -235,8 +236,13 @@ class Guardian:
             return  # the harness is gone: the read side sees it too, and acts
 
 
-def _before_exec() -> None:
-    """In the child: defaults for the signals that the guardian ignores, and die with it."""
+def _before_exec(cpus: list[int]) -> None:
+    """In the child: its processors, default signals again, and die with the guardian.
+
+    No `cpus` means those of the guardian.
+    """
+    if cpus:
+        os.sched_setaffinity(0, cpus)  # before its first thread, so that all have it
     for number in IGNORED:
         signal.signal(number, signal.SIG_DFL)
     if sys.platform == "linux":

@@ -148,6 +148,7 @@ class Deployment:
     toxiproxy_url: str = ""
     database_url: str = ""  # of a private PostgreSQL; empty: the target's own files
     python_path: tuple[Path, ...] = ()  # folders with the versions of `--with`
+    worker_cpus: tuple[int, ...] = ()  # processors of the workers alone; empty: any
     hooked: bool = True  # the dial hook sends connections to links; else the worker's URL does
     variables: Mapping[str, str | None] = field(default_factory=dict)  # of every worker
     service: str = "mymaster"

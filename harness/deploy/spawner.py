@@ -135,13 +135,14 @@ class Guardian:
         cwd: Path | None = None,
         *,
         last: bool = False,
+        cpus: Sequence[int] = (),
     ) -> Process:
         """Start a process with exactly the environment `env`; its output goes to logs/NAME.log.
 
         The program is looked up on the PATH of `env`, else of the harness; `cwd` is the harness's
         own unless given. One that others need until their end is `last`: when the run stops it
-        gets SIGKILL after all others have ended. Raises MissingPart when there is no such
-        program, UserError when it cannot be started.
+        gets SIGKILL after all others have ended. With `cpus` it runs on these processors alone.
+        Raises MissingPart when there is no such program, UserError when it cannot be started.
         """
         log = (self.run.logs / f"{name}.log").resolve()
         number = next(self._numbers)
@@ -156,6 +157,7 @@ class Guardian:
                 "cwd": str((cwd or Path.cwd()).resolve()),
                 "log": str(log),
                 "last": last,
+                "cpus": list(cpus),
             }
         )
         reply = await self._answer(number, ANSWER_S)

@@ -69,7 +69,9 @@ async def start_worker(
     }
     command = target.command(spec)
     # a target's command may be relative, or name a module of the current folder
-    worker.process = await guardian.spawn(worker.instance, command, environment, Path.cwd())
+    worker.process = await guardian.spawn(
+        worker.instance, command, environment, Path.cwd(), cpus=deployment.worker_cpus
+    )
     path = "/ready" if READY in target.capabilities else "/health"
     await answered(worker.process, worker.url + path, target.ready_s)
 

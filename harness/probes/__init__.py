@@ -1,4 +1,4 @@
-"""What is sampled while a run goes on: canaries, workers, Redis, health, switches, exits."""
+"""What is sampled while a run goes on: canaries, processes, Redis, health, switches, exits."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from harness.probes.base import Probe
 from harness.probes.canary import CanaryProbe
 from harness.probes.exits import ExitProbe
 from harness.probes.health import HealthProbe
+from harness.probes.processes import ProcessProbe
 from harness.probes.redis import RedisProbe
 from harness.probes.switch import switch_probe
 from harness.probes.workers import WorkerProbe
@@ -41,6 +42,7 @@ class Probes:
             switch_probe(deployment, writer),
             RedisProbe(deployment, writer),
             WorkerProbe(deployment, writer),
+            ProcessProbe(deployment, writer, context),
             HealthProbe(deployment, writer),
             CanaryProbe(deployment, plan, run, writer),
         ]

@@ -37,7 +37,7 @@ class WorkerProbe(Probe):
 
     def _sample(self, worker: Worker, pid: int, sockets: dict[int, Address]) -> None:
         targets = descriptors(pid)
-        usage = _usage(pid)
+        usage = usage_of(pid)
         if not targets or usage is None:
             return  # it ended a moment ago
         cpu, threads, rss = usage
@@ -70,7 +70,7 @@ def peers_of(probe: Probe) -> dict[Address, str]:
     return {n.address: n.name for n in (*deployment.nodes, *deployment.sentinels)}
 
 
-def _usage(pid: int) -> tuple[float, int, int] | None:
+def usage_of(pid: int) -> tuple[float, int, int] | None:
     """Return processor seconds, threads and resident bytes; None when the process is gone."""
     folder = Path(f"/proc/{pid}")
     try:

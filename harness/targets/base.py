@@ -54,6 +54,7 @@ class Target(ABC):
 
     channels: ClassVar[Mapping[str, str]] = {}  # purpose → pub/sub channel
     wants_postgres: ClassVar[bool] = False
+    database_pool: ClassVar[tuple[int, int]] = (5, 10)  # of a worker, and overflow: SQLAlchemy's
     first_alone: ClassVar[bool] = False  # the first worker makes the tables, the others wait for it
     link_is_url: ClassVar[bool] = False  # on one Redis server: the URL names the link, no hook
 

@@ -33,6 +33,8 @@ class RuntimeTarget(Target):
         "tasks": f"{PREFIX}:tasks:commands",
     }
 
+    database_pool: ClassVar[tuple[int, int]] = (4, 0)  # pinned by a test
+
     def __init__(self, command: Sequence[str] | None = None) -> None:
         words = list(command) if command else [sys.executable, "-m", "runtime"]
         if words[0] == "python":  # the harness's own, whatever the shell has on PATH

@@ -29,6 +29,7 @@ class Subject:
     target: Target
     environment: Environment
     hooked: bool = True
+    worker_cpus: tuple[int, ...] = ()  # as in RunOptions
     unsuited: str = ""
 
     def deployment(self, topology: str, subnet: str) -> Deployment:
@@ -39,6 +40,7 @@ class Subject:
             subnet,
             python_path=self.environment.python_path,
             hooked=self.hooked,
+            worker_cpus=self.worker_cpus,
         )
 
 
@@ -56,10 +58,11 @@ def make_subject(scenario: Scenario, options: RunOptions, say: Callable[[str], N
     made = environment(target.install(say), options.pins, say)
     unknown = hook_refusal(made)
     if scenario.topology == "standalone":
-        return Subject(target, made, hooked=not unknown and not target.link_is_url)
+        hooked = not unknown and not target.link_is_url
+        return Subject(target, made, hooked, options.worker_cpus)
     if unknown:
         return Subject(target, made, unsuited=f"not testable on {scenario.topology}: {unknown}")
-    return Subject(target, made)
+    return Subject(target, made, worker_cpus=options.worker_cpus)
 
 
 def hook_refusal(made: Environment) -> str:

@@ -1,0 +1,188 @@
+"""One point of a sweep: what a run at one number of users and workers measured."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from statistics import fmean, median
+from typing import Any
+
+from harness.checks.measure import quantile
+from harness.history.records import COMPLETIONS, Record
+
+NOT_USERS = frozenset({"connect", "sign_in", "event_post", "token_probe"})  # instruments' and setup
+QUANTILES = ("p50", "p90", "p95", "p99")
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, order=True)
+class Key:
+    """Which point: a topology, a number of workers, a number of users."""
+
+    topology: str
+    workers: int
+    users: int
+
+
+@dataclass(frozen=True)
+class Point:
+    """What one run measured, in its measured part. Processors are shares of one core.
+
+    `worker_cpu` is the sum over workers, `other_cpu` over everything else; `load_cpu` and
+    `redis_cpu` are those of the busiest load process and Redis server. Memory in bytes:
+    `worker_rss` the sum over workers. `connections` is the most that one worker had to Redis in
+    all, `node_connections` to one node. `broken` names guarantees that failed; `unusable` says why
+    the point says nothing about the workers, or is empty.
+    """
+
+    key: Key
+    operations_per_s: float = 0.0
+    tokens_per_s: float = 0.0
+    operations: int = 0
+    errors: int = 0
+    latency_ms: dict[str, float] = field(default_factory=dict)
+    worker_cpu: float = 0.0
+    other_cpu: float = 0.0
+    load_cpu: float = 0.0
+    redis_cpu: float = 0.0
+    late_ms: float = 0.0
+    worker_rss: float = 0.0
+    redis_memory: float = 0.0
+    connections: int = 0
+    node_connections: int = 0
+    sockets: int = 0
+    broken: tuple[str, ...] = ()
+    unusable: str = ""
+    run: str = ""
+
+    @property
+    def error_share(self) -> float:
+        """Return the share of operations that failed or stayed without an answer; 1 for none."""
+        return self.errors / self.operations if self.operations else 1.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the point for points.jsonl and capacity.json."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Point:
+        """Read it back."""
+        return cls(**{**raw, "key": Key(**raw["key"]), "broken": tuple(raw["broken"])})
+
+
+class PointFold:
+    """Folds a history into a point, one pass; `finish` returns its measured values by name."""
+
+    def __init__(self) -> None:
+        self._start = self._end = float("inf")
+        self._open: dict[str, Record] = {}
+        self._latencies: list[float] = []
+        self._answered = self._bad = self._tokens = 0
+        self._series: dict[str, list[float]] = defaultdict(list)
+        self._samples = {
+            "worker": self._worker,
+            "process": self._process,
+            "redis": self._redis,
+            "load": self._load,
+        }
+        self._each: dict[str, dict[Any, list[float]]] = defaultdict(lambda: defaultdict(list))
+
+    def feed(self, records: Iterable[Record]) -> PointFold:
+        """Fold all records, which come by time."""
+        for record in records:
+            kind = record["k"]
+            if kind == "phase":
+                self._phase(record)
+            elif kind == "invoke":
+                self._open[record["id"]] = record
+            elif kind in COMPLETIONS:
+                self._completed(record)
+            elif self._start <= record["t"] < self._end:
+                self._inside(kind, record)
+        return self
+
+    def _phase(self, record: Record) -> None:
+        if record["name"] == "load":
+            self._start = record["t"]
+        elif record["name"] == "quiesce":
+            self._end = record["t"]
+
+    def _completed(self, record: Record) -> None:
+        asked = self._open.pop(record["id"], None)
+        if asked is None or record["op"] in NOT_USERS:
+            return
+        if record["k"] == "ok" and self._start <= record["t"] < self._end:
+            self._answered += 1
+        began = asked.get("scheduled") or asked["t"]
+        if not self._start <= began < self._end:
+            return
+        if record["k"] == "ok":
+            self._latencies.append(1000 * (record["t"] - began))
+        else:
+            self._bad += 1
+
+    def _inside(self, kind: str, record: Record) -> None:
+        if kind == "run":
+            self._tokens += record["last"] - record["first"] + 1
+        elif kind == "sample" and record["probe"] in self._samples:
+            self._samples[record["probe"]](record)
+
+    def _worker(self, record: Record) -> None:
+        for name in ("cpu", "rss", "connections"):
+            self._each[f"worker_{name}"][record["worker"]].append(record[name])
+        self._series["node_connections"] += record["nodes"].values()
+
+    def _process(self, record: Record) -> None:
+        self._each["process_cpu"][record["name"]].append(record["cpu"])
+
+    def _redis(self, record: Record) -> None:
+        if "memory" in record:
+            self._each["redis_memory"][record["node"]].append(record["memory"])
+
+    def _load(self, record: Record) -> None:
+        self._series["late_ms"].append(record["late_ms"])
+        self._each["sockets"][record["process"]].append(record["sockets"])
+
+    def finish(self) -> dict[str, Any]:
+        """Return the values; operations without any answer count as errors."""
+        lost = [asked for asked in self._open.values() if self._unanswered(asked)]
+        seconds = max(self._end - self._start, 1e-9)
+        latencies = sorted(self._latencies)
+        bad = self._bad + len(lost)
+        return {
+            "operations_per_s": round(self._answered / seconds, 3),
+            "tokens_per_s": round(self._tokens / seconds, 1),
+            "operations": len(latencies) + bad,
+            "errors": bad,
+            "latency_ms": {q: round(quantile(latencies, int(q[1:]) / 100), 2) for q in QUANTILES},
+            **self._resources(),
+        }
+
+    def _unanswered(self, asked: Record) -> bool:
+        began = asked.get("scheduled") or asked["t"]
+        return asked["op"] not in NOT_USERS and self._start <= began < self._end
+
+    def _resources(self) -> dict[str, Any]:
+        cpu = {name: fmean(values) for name, values in self._each["process_cpu"].items()}
+        return {
+            "worker_cpu": round(_sum_of(self._each["worker_cpu"], fmean), 3),
+            "other_cpu": round(sum(cpu.values()), 3),
+            "load_cpu": round(_busiest(cpu, "load-"), 3),
+            "redis_cpu": round(_busiest(cpu, "redis-"), 3),
+            "late_ms": round(quantile(sorted(self._series["late_ms"]), 0.95), 1),
+            "worker_rss": _sum_of(self._each["worker_rss"], median),
+            "redis_memory": max(map(median, self._each["redis_memory"].values()), default=0.0),
+            "connections": max(map(max, self._each["worker_connections"].values()), default=0),
+            "node_connections": int(max(self._series["node_connections"], default=0)),
+            "sockets": int(_sum_of(self._each["sockets"], median)),
+        }
+
+
+def _busiest(cpu: dict[str, float], prefix: str) -> float:
+    """Return the greatest share of one process of a kind: the busiest one limits."""
+    return max((share for name, share in cpu.items() if name.startswith(prefix)), default=0.0)
+
+
+def _sum_of(each: dict[Any, list[float]], one: Any) -> float:
+    return float(sum(one(values) for values in each.values()))

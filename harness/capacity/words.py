@@ -178,33 +178,43 @@ def recommendation(
             "lower loads, a laxer --objective, or a quieter machine."
         )
     best = max(known, key=lambda s: (s.knee.users or 0, -s.workers))
-    users = best.knee.users or 0
-    per_worker = users / best.workers
-    most = max(s.connections for s in series)
+    per_worker = (best.knee.users or 0) / best.workers
     plan = [
         f"Plan with {HEADROOM * per_worker:.0f} concurrent users a worker: {100 * HEADROOM:.0f} % "
         f"of the {per_worker:.0f} that {_workers(best.workers)} carried at {objective.words}.",
         "Give each worker a processor of its own.",
+        *_growth_advice(growth),
+        *_resource_advice(best, max(s.connections for s in series), HEADROOM * per_worker),
     ]
-    if growth is not None:
-        plan.append(
-            f"More workers pay until about {growth.best}, which is a prediction."
-            if growth.best < MOST_WORKERS
-            else f"More workers pay up to {MOST_WORKERS} at least, which is a prediction."
-        )
-    if most:
-        plan.append(
-            f"Set maxclients of every Redis node to at least {maxclients(best.workers, most)} for "
-            f"{_workers(best.workers)}."
-        )
-    if (line := best.memory) is not None and line.low > 0:
-        total = line.base / best.workers + line.per_unit * HEADROOM * per_worker
-        plan.append(f"Reserve {total / MIB:.0f} MiB a worker.")
     if cost is not None and cost["switch_s"] is not None:
         plan.append(f"Expect a failover to take about {_seconds(cost['switch_s'])}.")
     if not cpus.split:
         plan.append("Workers and generator shared processors here, so the true figures are higher.")
     return " ".join(plan)
+
+
+def _growth_advice(growth: Scaling | None) -> list[str]:
+    if growth is None:
+        return []
+    if growth.best == MOST_WORKERS:
+        return [f"More workers pay up to {MOST_WORKERS} at least, which is a prediction."]
+    full = growth.redis_users is not None and growth.users(growth.best + 1) >= growth.redis_users
+    why = ", where one Redis server is full" if full else ""
+    return [f"More workers pay until about {growth.best}{why}, which is a prediction."]
+
+
+def _resource_advice(best: Series, connections: int, users: float) -> list[str]:
+    """Return what Redis and memory have to allow for so many users a worker."""
+    said = []
+    if connections:
+        said.append(
+            f"Set maxclients of every Redis node to at least "
+            f"{maxclients(best.workers, connections)} for {_workers(best.workers)}."
+        )
+    if (line := best.memory) is not None and line.low > 0:
+        total = line.base / best.workers + line.per_unit * users
+        said.append(f"Reserve {total / MIB:.0f} MiB a worker.")
+    return said
 
 
 def method(choices: Choices) -> list[str]:

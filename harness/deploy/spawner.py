@@ -147,19 +147,10 @@ class Guardian:
         log = (self.run.logs / f"{name}.log").resolve()
         number = next(self._numbers)
         self._replies[number] = asyncio.get_running_loop().create_future()
-        self.request(
-            {
-                "id": number,
-                "do": "spawn",
-                "name": name,
-                "argv": [find_program(argv[0], env), *argv[1:]],
-                "env": dict(env),
-                "cwd": str((cwd or Path.cwd()).resolve()),
-                "log": str(log),
-                "last": last,
-                "cpus": list(cpus),
-            }
-        )
+        request = {"name": name, "argv": [find_program(argv[0], env), *argv[1:]], "env": dict(env)}
+        request |= {"cwd": str((cwd or Path.cwd()).resolve()), "log": str(log)}
+        request |= {"last": last, "cpus": list(cpus)}
+        self.request({"id": number, "do": "spawn", **request})
         reply = await self._answer(number, ANSWER_S)
         if "pid" not in reply:
             raise _spawn_error(name, argv, reply)

@@ -147,9 +147,9 @@ class Guardian:
         log = (self.run.logs / f"{name}.log").resolve()
         number = next(self._numbers)
         self._replies[number] = asyncio.get_running_loop().create_future()
-        request = {"name": name, "argv": [find_program(argv[0], env), *argv[1:]], "env": dict(env)}
-        request |= {"cwd": str((cwd or Path.cwd()).resolve()), "log": str(log)}
-        request |= {"last": last, "cpus": list(cpus)}
+        request: dict[str, Any] = {"name": name, "env": dict(env), "log": str(log)}
+        request |= {"argv": [find_program(argv[0], env), *argv[1:]], "last": last}
+        request |= {"cwd": str((cwd or Path.cwd()).resolve()), "cpus": list(cpus)}
         self.request({"id": number, "do": "spawn", **request})
         reply = await self._answer(number, ANSWER_S)
         if "pid" not in reply:

@@ -163,7 +163,8 @@ class Fill(ServerFault):
 
     async def _takes(self, node: Node) -> str:
         async def take(client: Redis) -> dict[str, str]:
-            await client.set(self._name(node, 0), "1", px=1)
+            await client.set(self._name(node, 0), "1")
+            await client.unlink(self._name(node, 0))
             return await read_settings(client, MEMORY)
 
         now = await command(node, take)

@@ -65,6 +65,7 @@ def cli() -> None:
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the plan; else a fresh one.")
 @click.option("--workers", type=click.IntRange(1, 32), help="Number of workers.")
 @click.option("--users", type=click.IntRange(min=1), help="Number of users (load.users).")
+@click.option("--processes", type=click.IntRange(min=1), help="Load processes (load.processes).")
 @HOST
 @IMAGE
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Change any key.")

@@ -35,6 +35,7 @@ class RunOptions:
     seed: int = field(default_factory=fresh_seed)
     workers: int | None = None
     users: int | None = None
+    processes: int | None = None
     target: str | None = None  # None: the scenario's own
     target_command: str | None = None
     pins: tuple[Pin, ...] = ()  # versions of packages that the workers run with
@@ -48,12 +49,14 @@ class RunOptions:
 
     @property
     def changes(self) -> dict[str, Any]:
-        """Return every change to the scenario; `workers` and `users` are short for two keys."""
+        """Return every change to the scenario; some options are short for a key."""
         changes = dict(self.overrides)
         if self.workers is not None:
             changes["workers"] = self.workers
         if self.users is not None:
             changes["load.users"] = self.users
+        if self.processes is not None:
+            changes["load.processes"] = self.processes
         return changes
 
     def apply(self, scenario: Scenario) -> Scenario:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
 
 from harness.scenario import Scenario
+from harness.shape import Flow, Stretch, arrivals, lasting_users, make_shape, peak_users
 
 STREAMS_OUTLIVE_S = 30.0  # a focus stream runs this long unless stopped: far beyond its stop
 
@@ -72,6 +74,12 @@ class Plan:
     faults: tuple[PlannedFault, ...]
     focus: tuple[tuple[float, float], ...]
     timetable: tuple[Step, ...]
+    shape: tuple[Stretch, ...] = ()
+
+    @property
+    def users(self) -> int:
+        """Return how many users there are at most."""
+        return peak_users(self.shape)
 
     def to_json(self) -> bytes:
         """Return the plan file's bytes."""
@@ -88,6 +96,7 @@ class Plan:
             faults=tuple(PlannedFault(**fault) for fault in raw["faults"]),
             focus=tuple((start, end) for start, end in raw["focus"]),
             timetable=tuple(Step(**step) for step in raw["timetable"]),
+            shape=_saved_shape(raw),
         )
 
 
@@ -102,24 +111,27 @@ def make_plan(scenario: Scenario, seed: int) -> Plan:
         )
         for number, fault in enumerate(scenario.faults)
     )
-    focus = _focus(scenario, faults)
+    focus, shape = _focus(scenario, faults), scenario.load_shape
+    stops, sign_outs = scenario.focus.stops_per_s, scenario.focus.sign_outs_per_s
+    lasting = lasting_users(shape)  # a stop needs its user's socket
     timetable = sorted(
         (
-            *_arrivals(
-                seed,
-                "read",
-                [(0.0, load_seconds(scenario))],
-                scenario.load.reads_per_s,
-                scenario.load.users,
-            ),
-            *_arrivals(seed, "stop", focus, scenario.focus.stops_per_s, scenario.load.users),
-            *_arrivals(
-                seed, "sign_out", focus, scenario.focus.sign_outs_per_s, scenario.load.users
-            ),
+            *_steps(seed, "read", [stretch.reads for stretch in shape], peak_users(shape)),
+            *_steps(seed, "stop", _flows(focus, stops), lasting),
+            *_steps(seed, "sign_out", _flows(focus, sign_outs), lasting),
         ),
         key=lambda step: (step.t, step.do, step.k),
     )
-    return Plan(seed, scenario.model_dump(mode="json"), faults, focus, tuple(timetable))
+    fields = scenario.model_dump(mode="json")
+    return Plan(seed, fields, faults, focus, tuple(timetable), shape)
+
+
+def _saved_shape(raw: dict[str, Any]) -> tuple[Stretch, ...]:
+    """Return the shape of a plan file; plans from before there were shapes have a constant one."""
+    if "shape" in raw:
+        return tuple(Stretch.of(each) for each in raw["shape"])
+    scenario = Scenario.model_validate(raw["scenario"])
+    return make_shape(scenario.load, scenario.warmup_s, scenario.duration_s)
 
 
 def load_seconds(scenario: Scenario) -> float:
@@ -145,14 +157,14 @@ def _focus(scenario: Scenario, faults: tuple[PlannedFault, ...]) -> tuple[tuple[
     return tuple(merged)
 
 
-def _arrivals(seed: int, do: str, windows: Any, rate: float, users: int) -> list[Step]:
-    """Return evenly spaced arrivals with jitter inside each slot: open loop, absolute times."""
-    if rate <= 0:
-        return []
+def _flows(windows: Sequence[tuple[float, float]], rate: float) -> list[Flow]:
+    return [Flow(start, end, rate, rate) for start, end in windows]
+
+
+def _steps(seed: int, do: str, flows: Sequence[Flow], users: int) -> list[Step]:
+    """Return arrivals with jitter inside each slot of the rate: open loop, absolute times."""
     choices = Choices(seed, f"arrivals-{do}")
-    steps: list[Step] = []
-    for start, end in windows:
-        for slot in range(int((end - start) * rate)):
-            t = start + (slot + choices.next()) / rate
-            steps.append(Step(round(t, 6), do, choices.below(users), len(steps)))
-    return steps
+    return [
+        Step(round(t, 6), do, choices.below(users), k)
+        for k, t in enumerate(arrivals(flows, choices))
+    ]

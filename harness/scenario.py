@@ -13,6 +13,8 @@ from harness.bug_specs import Bug, Side
 from harness.errors import UserError
 from harness.expectation import check_expectations
 from harness.fault_specs import FAULT_SPECS, Fault, Model
+from harness.load_specs import PARTS, Load
+from harness.shape import Stretch, make_shape
 from harness.verdict import Verdict
 from harness.vocabulary import check_names
 
@@ -35,23 +37,6 @@ class Images(Model):
     """Container images of the host `containers`."""
 
     redis: str = Field("redis-failover-harness/redis", pattern=r"^[a-z0-9][\w./:@-]*$")
-
-
-class Chats(Model):
-    """The streams that the provider sends: how long and how fast."""
-
-    tokens: int = Field(30, ge=1)
-    tokens_per_s: float = Field(5, gt=0)
-
-
-class Load(Model):
-    """Fixed users with a socket each, and an open-loop timetable of reads beside them."""
-
-    users: int = Field(50, ge=1)
-    chats: Chats = Chats()
-    think_s: tuple[float, float] = (1.0, 3.0)
-    reads_per_s: float = Field(10, ge=0)
-    processes: int = Field(1, ge=1)
 
 
 class Focus(Model):
@@ -94,7 +79,13 @@ class Scenario(Model):
     def _names_exist(self) -> Scenario:
         check_names(self)
         check_expectations(self)
+        _ = self.load_shape  # raises when it is longer than the measured part
         return self
+
+    @property
+    def load_shape(self) -> tuple[Stretch, ...]:
+        """Return how load changes over time, warm-up first."""
+        return make_shape(self.load, self.warmup_s, self.duration_s)
 
     @property
     def needs_links(self) -> bool:
@@ -177,8 +168,7 @@ def _keys_at(full: tuple[Any, ...]) -> list[str]:
     parts: dict[str, type[Model]] = {
         "images": Images,
         "redis": Redis,
-        "load": Load,
-        "chats": Chats,
+        **PARTS,
         "focus": Focus,
         "bug": Bug,
         **dict.fromkeys(SIDES, Side),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 from harness.checks.base import Check, Facts, Finding
-from harness.checks.facts import RunFacts
+from harness.checks.facts import RunFacts, measured
 from harness.checks.measure import Worst, quantile
 from harness.history.records import Record
 from harness.verdict import Verdict
 
 LATE_MS = 250.0
+BUSY = 0.95  # of one processor: a load process is one thread
+BUSY_SECONDS = 0.1  # the share of its seconds that a load process may be that busy
 
 
 class FaultHappened(Check):
@@ -91,8 +93,9 @@ class EnoughLoad(Check):
     def judge(self, facts: Facts) -> Finding:
         """Return the finding."""
         fewest = min((self._canaries[worker] for worker in range(facts.workers)), default=0)
-        length = max(facts.load.end - facts.load.start, 1e-9)
-        inside = sum(n for s, n in self._seconds.items() if s in facts.load)
+        window = measured(facts)
+        length = max(window.end - window.start, 1e-9)
+        inside = sum(n for s, n in self._seconds.items() if s in window)
         counts: dict[str, float] = {
             **dict.fromkeys(("stops", "sign_outs", "streams", "session_reads"), 0),
             **self._counts,
@@ -124,14 +127,14 @@ class LoadHealthy(Check):
     def __init__(self) -> None:
         self._finished: set[str] = set()
         self._loads: set[str] = set()
-        self._late: list[tuple[float, float]] = []
+        self._samples: list[Record] = []
         self._errors: list[str] = []
 
     def feed(self, record: Record) -> None:
         """Fold one record."""
         if record["k"] == "sample":
             if record["probe"] == "load":
-                self._late.append((record["t"], record["late_ms"]))
+                self._samples.append(record)
         elif record["k"] == "header":
             if record["source"].startswith("load-"):
                 self._loads.add(record["source"])
@@ -147,7 +150,9 @@ class LoadHealthy(Check):
 
     def judge(self, facts: Facts) -> Finding:
         """Return the finding."""
-        late = sorted(ms for t, ms in self._late if t in facts.load)
+        window = measured(facts)
+        samples = [sample for sample in self._samples if sample["t"] in window]
+        late = sorted(sample["late_ms"] for sample in samples)
         p95 = quantile(late, 0.95)
         processes = facts.processes if isinstance(facts, RunFacts) else 1
         reasons = [f"{name} did not finish" for name in sorted(self._loads - self._finished)]
@@ -156,13 +161,46 @@ class LoadHealthy(Check):
         if not late:
             reasons.append("the generator's lateness was never sampled")
         if p95 > LATE_MS:
-            reasons.append(f"the generator was {p95:.0f} ms late")
+            reasons.append(f"the generator was the bottleneck: {p95:.0f} ms late")
+        reasons += _overloaded(self._samples, samples)
         return self.finding(
             Verdict.UNKNOWN if reasons or self._errors else Verdict.PASS,
-            quantities={"processes": len(self._loads), "late_p95_ms": round(p95, 1)},
-            bound=f"≤ {LATE_MS:g} ms late",
+            quantities={
+                "processes": len(self._loads),
+                "late_p95_ms": round(p95, 1),
+                "cpu_max": max((sample.get("cpu", 0.0) for sample in samples), default=0.0),
+                "shed": _shed(self._samples),
+            },
+            bound=f"≤ {LATE_MS:g} ms late, nothing shed, CPU below {BUSY:.0%}",
             reason="; ".join([*reasons, *self._errors[:4]]),
         )
+
+
+def _shed(samples: list[Record]) -> int:
+    """Return how many steps of the timetable were not begun, over all load processes."""
+    last = {sample.get("process", 0): sample.get("shed", 0) for sample in samples}
+    return sum(last.values())
+
+
+def _overloaded(everything: list[Record], samples: list[Record]) -> list[str]:
+    """Return why the generator was the bottleneck, if it was."""
+    reasons = []
+    if shed := _shed(everything):
+        reasons.append(
+            f"the generator shed {shed} steps that were due while too many were under way; "
+            "lower the rate or raise load.processes"
+        )
+    by_process: dict[int, list[float]] = defaultdict(list)
+    for sample in samples:
+        by_process[sample.get("process", 0)].append(sample.get("cpu", 0.0))
+    for process, used in sorted(by_process.items()):
+        busy = sum(share >= BUSY for share in used)
+        if busy > BUSY_SECONDS * len(used):
+            reasons.append(
+                f"the generator was the bottleneck: load-{process} used a whole processor in "
+                f"{busy} of {len(used)} s; raise load.processes"
+            )
+    return reasons
 
 
 class WorkersAlive(Check):

@@ -21,6 +21,13 @@ class RunFacts(Facts):
     planned: tuple[str, ...] = ()  # ids of the plan's faults
     processes: int = 1  # load processes
     boot: tuple[FaultFact, ...] = ()  # faults that were over before the load: nothing excuses it
+    parts: tuple[tuple[str, float, float], ...] = ()  # of the load: name, start, end, load seconds
+    warm: float = 0.0  # when the warm-up was over
+
+
+def measured(facts: Facts) -> Window:
+    """Return the load without its warm-up."""
+    return Window(max(facts.load.start, getattr(facts, "warm", 0.0)), facts.load.end)
 
 
 def end_of(facts: Facts) -> float:
@@ -129,6 +136,8 @@ class FactsFold:
                 *(fault["id"] for fault in self._plan.get("faults", ())),
             ),
             processes=scenario.get("load", {}).get("processes", 1),
+            parts=tuple((p["name"], p["start"], p["end"]) for p in self._plan.get("shape", ())),
+            warm=start + scenario.get("warmup_s", 0.0),
         )
 
     def _fact(self, name: str, seen: _Seen, end: float) -> FaultFact:

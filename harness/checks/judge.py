@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
@@ -20,7 +19,7 @@ import orjson
 from harness.checks import all_checks
 from harness.checks.base import Check, Example, Facts, FaultFact, Finding, Window
 from harness.checks.facts import KINDS, FactsFold, RunFacts
-from harness.checks.measure import quantile
+from harness.checks.latency import WHOLE, Latencies
 from harness.deploy.folder import RunFolder
 from harness.expectation import PASSES, Expectation
 from harness.history.reader import HistoryError, read_history
@@ -80,6 +79,7 @@ def _facts(raw: dict[str, Any]) -> RunFacts:
         "switches": tuple(raw["switches"]),
         "capabilities": frozenset(raw["capabilities"]),
         "planned": tuple(raw["planned"]),
+        "parts": tuple((name, start, end) for name, start, end in raw["parts"]),
     }
     return RunFacts(**{**raw, **changed})
 
@@ -94,31 +94,35 @@ def _fault(raw: dict[str, Any]) -> FaultFact:
 
 
 class _Statistics:
-    """Counts of records and operations, latency per operation."""
+    """Counts of records and operations, latency per operation and part of the load."""
 
     def __init__(self) -> None:
         self.records = 0
         self._outcomes: dict[str, Counter[str]] = defaultdict(Counter)
-        self._latencies: dict[str, array[float]] = defaultdict(lambda: array("d"))
+        self._latencies = Latencies()
 
     def operation(self, record: Record) -> None:
-        """Take a completion; latency counts from the scheduled start where there is one."""
-        op, kind = record["op"], record["k"]
-        self._outcomes[op][kind] += 1
-        if kind == "ok":
-            asked = record["invoke"]
-            began = asked.get("scheduled") or asked["t"]
-            self._latencies[op].append(record["t"] - began)
+        """Take a completion."""
+        self._outcomes[record["op"]][record["k"]] += 1
+        if record["k"] == "ok":
+            self._latencies.take(record)
 
-    def finish(self) -> dict[str, Any]:
-        """Return what goes into the judgement."""
-        operations = {}
-        for op, outcomes in sorted(self._outcomes.items()):
-            ordered = sorted(self._latencies[op])
-            points = {f"p{q}_ms": round(1000 * quantile(ordered, q / 100), 1) for q in (50, 95, 99)}
-            operations[op] = {kind: outcomes[kind] for kind in ("ok", "fail", "info")} | points
+    def finish(self, facts: RunFacts) -> dict[str, Any]:
+        """Return what goes into the judgement. Latencies are corrected, and without warm-up."""
+        table = self._latencies.table(facts.load.start, facts.parts)
+        whole = {row["op"]: row["corrected"] for row in table if row["part"] == WHOLE}
+        operations = {
+            op: {kind: outcomes[kind] for kind in ("ok", "fail", "info")}
+            | {f"p{q}_ms": whole[op][f"p{q}_ms"] if op in whole else 0.0 for q in (50, 95, 99)}
+            for op, outcomes in sorted(self._outcomes.items())
+        }
         total = sum(sum(outcomes.values()) for outcomes in self._outcomes.values())
-        return {"records": self.records, "total_operations": total, "operations": operations}
+        return {
+            "records": self.records,
+            "total_operations": total,
+            "operations": operations,
+            "latency": table,
+        }
 
 
 class _Pass:
@@ -213,7 +217,7 @@ def judge_run(run: RunFolder, checks: list[Check] | None = None) -> Judgement:
     selected = frozenset(plan["scenario"].get("guarantees") or ())
     findings = [_judge(check, facts, passing.crashed, selected) for check in everything]
     verdict = worst(finding.verdict for finding in findings if finding.applicable)
-    return _judgement(verdict, expected, findings, facts, passing.statistics.finish())
+    return _judgement(verdict, expected, findings, facts, passing.statistics.finish(facts))
 
 
 def _judge(

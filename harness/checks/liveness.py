@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 from harness.checks.base import Check, Facts, Finding
-from harness.checks.facts import end_of, instants
+from harness.checks.facts import end_of, instants, measured
 from harness.checks.measure import Worst, decide, missing_workers, spread
 from harness.history.records import Record
 from harness.targets.base import READY
@@ -33,9 +33,10 @@ class LoopStall(Check):
     def judge(self, facts: Facts) -> Finding:
         """Return the finding."""
         bound, bad, all_ms, seen = facts.bounds["loop_stall_ms"], Worst(), [], set()
+        start = measured(facts).start
         for worker, stalls in self._stalls.items():
             for t, ms in stalls:
-                if not facts.load.start <= t <= end_of(facts):
+                if not start <= t <= end_of(facts):
                     continue
                 if facts.ruled(PAUSES, worker, t - ms / 1000, t):  # it was not the loop's doing
                     continue
@@ -75,7 +76,7 @@ class _Asked(Check):
         return [
             (t, worker, status, ms)
             for t, worker, status, ms in self._answers
-            if t in facts.load and not facts.away(worker, t, t + ms / 1000)
+            if t in measured(facts) and not facts.away(worker, t, t + ms / 1000)
         ]
 
 

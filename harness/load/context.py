@@ -17,6 +17,7 @@ from harness.load.setup import LoadSetup
 from harness.load.streams import Streams
 from harness.plan import Choices, Plan, load_seconds
 from harness.scenario import Scenario
+from harness.shape import presence
 from harness.vocabulary import default_bounds
 
 
@@ -27,7 +28,8 @@ class Counters:
     ops: int = 0
     errors: int = 0
     sockets: int = 0
-    users: int = 0
+    running: int = 0  # users that have not ended, whether they are there or yet to come
+    users: int = 0  # users that are there now
     shed: int = 0
     late: deque[float] = field(default_factory=lambda: deque(maxlen=100_000))
 
@@ -46,7 +48,8 @@ class LoadContext:
         self.writer = HistoryWriter(run.history, f"load-{number}", self.clock)
         self.counters = Counters()
         self.streams = Streams()
-        self.users = own_users(len(self.accounts.users), number, of)
+        self.of = of
+        self.users = own_users(len(self.accounts.users), number, of, len(self.setup.urls))
         self.length = load_seconds(self.scenario)
         bounds = default_bounds() | self.scenario.bounds
         self.unlisted_s = (
@@ -55,6 +58,18 @@ class LoadContext:
         self.t0 = 0.0
         self.started = Event()
         self.broken: list[str] = []  # errors of the load itself: they void its evidence
+
+    def owns(self, user: int) -> bool:
+        """Tell whether a user is of this process."""
+        return process_of(user, self.of, self.workers) == self.number
+
+    def presence(self, user: int) -> list[tuple[float, float]]:
+        """Return the windows of run time in which a user is there; call it once `t0` is known."""
+        return [(self.t0 + a, self.t0 + b) for a, b in presence(self.plan.shape, user)]
+
+    def there_at_start(self, user: int) -> bool:
+        """Tell whether a user is there from load second 0 on."""
+        return presence(self.plan.shape, user)[0][0] <= 0.0
 
     @property
     def workers(self) -> int:
@@ -88,7 +103,7 @@ class LoadContext:
         """Record something that a reader of the log should see."""
         self.writer.record("note", level=level, text=f"load-{self.number}: {text}")
 
-    def spawn(self, work: Callable[..., object], *arguments: object) -> None:
+    def spawn(self, work: Callable[..., object], *arguments: object) -> gevent.Greenlet:
         """Run work in a greenlet; an exception in it voids the load's evidence, never passes."""
 
         def guarded() -> None:
@@ -97,7 +112,7 @@ class LoadContext:
             except Exception as error:  # recorded, then the process fails
                 self.fault(f"{work.__qualname__}: {type(error).__name__}: {error}")
 
-        gevent.spawn(guarded)
+        return gevent.spawn(guarded)
 
     def fault(self, text: str) -> None:
         """Record an error of the load itself: the process will exit with status 1."""
@@ -105,9 +120,18 @@ class LoadContext:
         self.note(text, level="error")
 
 
-def own_users(total: int, number: int, of: int) -> range:
-    """Return the global numbers of the users of process `number`: consecutive, near equal."""
-    return range(total * number // of, total * (number + 1) // of)
+def process_of(user: int, of: int, workers: int) -> int:
+    """Return the load process of a user.
+
+    One user of every worker goes to the first process, one of every worker to the next, and so
+    on: each process has sockets on all workers, and users who join later join all processes.
+    """
+    return user // workers % of
+
+
+def own_users(total: int, number: int, of: int, workers: int) -> list[int]:
+    """Return the global numbers of the users of process `number`."""
+    return [user for user in range(total) if process_of(user, of, workers) == number]
 
 
 def pick(choices: Choices, options: list[int]) -> int:

@@ -100,7 +100,8 @@ class Generator:
         ready_path(self.context.run, self.context.number).touch()
 
     def _all_connected(self) -> bool:
-        return self.context.counters.sockets == len(self.context.users)
+        first = sum(map(self.context.there_at_start, self.context.users))
+        return self.context.counters.sockets == first
 
     def _await_start(self) -> None:
         path = start_path(self.context.run)
@@ -116,12 +117,12 @@ class Generator:
         try:
             wait_for_sync(lambda: self._drained(steps), patience, "users and steps end")
         except WaitTimeout as error:  # their operations stay without outcome: nobody knows
-            context.note(f"{error}; {context.counters.users} users left", level="warning")
+            context.note(f"{error}; {context.counters.running} users left", level="warning")
         self.timetable.kill()
         self.runner.quit()
 
     def _drained(self, steps: gevent.Greenlet) -> bool:
-        return steps.ready() and self.timetable.idle and self.context.counters.users == 0
+        return steps.ready() and self.timetable.idle and self.context.counters.running == 0
 
 
 def main(run: RunFolder, number: int, of: int) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+from gevent.lock import BoundedSemaphore
 from locust.contrib.fasthttp import FastHttpSession
 from locust.env import Environment
 
@@ -18,7 +19,7 @@ from harness.load.streams import Stream
 
 CONNECT_TIMEOUT_S = 2.0
 REQUEST_TIMEOUT_S = 10.0
-CONNECTIONS_PER_WORKER = 200
+QUEUED_S = 0.001  # an operation that waited longer for a connection says when it was sent
 HTTP_OK, HTTP_UNAUTHORIZED = 200, 401
 SESSION_COOKIE = "owui-session"
 SESSION_KEY = "harness"
@@ -53,7 +54,10 @@ class Operations:
         self._context = context
         self._writer = context.writer
         self._entry = entry = context.setup.entry
-        self._sessions = [_session(entry.url(n), environment) for n in range(len(entry.urls))]
+        most = context.scenario.load.connections
+        numbers = range(len(entry.urls))
+        self._sessions = [_session(entry.url(n), environment, most) for n in numbers]
+        self._free = [BoundedSemaphore(most) for _ in numbers]
 
     def me(self, account: Account, worker: int | None, scheduled: float | None = None) -> Answer:
         """Ask a worker, or whom the balancer chooses (None), who the token's owner is."""
@@ -181,9 +185,16 @@ class Operations:
         result: Callable[[dict[str, Any]], dict[str, Any]],
         also_ok: int = HTTP_OK,
     ) -> Answer:
-        """Send one request and record it; `also_ok` is a second status that is a true answer."""
+        """Send one request and record it; `also_ok` is a second status that is a true answer.
+
+        One that had to wait for a free connection is recorded with the time when it was `sent`.
+        """
         identity = self._writer.invoke(op, worker=worker, **args)
-        answer = self._request(op, account, worker, request, also_ok)
+        began = self._context.clock.now()
+        with self._free[worker or 0]:
+            sent = self._context.clock.now()
+            answer = self._request(op, account, worker, request, also_ok)
+        waited = {"sent": sent} if sent - began > QUEUED_S else {}
         fields: dict[str, Any] = {}
         if answer.ok:
             try:
@@ -194,12 +205,11 @@ class Operations:
         if worker is None and answer.served is not None:
             fields["worker"] = answer.served
         if answer.ok:
-            self._writer.complete(OK, identity, op, **fields)
+            self._writer.complete(OK, identity, op, **fields, **waited)
         else:
             self._context.counters.errors += 1
-            self._writer.complete(
-                answer.outcome, identity, op, error=answer.error, text=answer.text[:200]
-            )
+            said = {"error": answer.error, "text": answer.text[:200]}
+            self._writer.complete(answer.outcome, identity, op, **said, **waited)
         return answer
 
     def _request(
@@ -236,7 +246,7 @@ class Operations:
         return answer
 
 
-def _session(url: str, environment: Environment) -> FastHttpSession:
+def _session(url: str, environment: Environment, connections: int) -> FastHttpSession:
     """Return a session without cookies of its own: many users share its connections."""
     session = FastHttpSession(
         base_url=url,
@@ -246,7 +256,7 @@ def _session(url: str, environment: Environment) -> FastHttpSession:
         connection_timeout=CONNECT_TIMEOUT_S,
         max_redirects=0,
         max_retries=0,
-        concurrency=CONNECTIONS_PER_WORKER,
+        concurrency=connections,
     )
     session.client.cookiejar = None
     return session

@@ -74,7 +74,7 @@ class AccountMaker:
         """Return all accounts of the plan, signed in."""
         admin = self._account("admin")
         await self._sign_up(admin)
-        users = [self._account(f"u{n}") for n in range(plan.scenario["load"]["users"])]
+        users = [self._account(f"u{n}") for n in range(plan.users)]
         canary = self._account("canary")
         sign_outs = sum(step.do == "sign_out" for step in plan.timetable)
         pools = -(-sign_outs // SIGN_INS_PER_ACCOUNT)

@@ -39,6 +39,8 @@ class UserSocket:
         self._number = -1
         self._back_off = FIRST_BACK_OFF_S
         self._closing = False
+        self._connecting = gevent.Greenlet()  # not started: false
+        self._beating = gevent.Greenlet()
         self._runs: TokenRuns | None = None
         self.connected = Event()
 
@@ -53,18 +55,22 @@ class UserSocket:
         return f"{self._account.name}-{self._number}"
 
     def start(self) -> None:
-        """Connect, in the background, until it works."""
-        self._context.spawn(self._connect_until_up)
-        self._context.spawn(self._beat)
+        """Connect, in the background, until it works; also once more after `close`."""
+        self._closing = False
+        if not self._connecting:
+            self._connecting = self._context.spawn(self._connect_until_up)
+        self._beating = self._context.spawn(self._beat)
 
     def close(self) -> None:
-        """Write open runs and close for good."""
+        """Write open runs and close, until `start` is called again."""
         self._closing = True
+        self._beating.kill(block=False)
         if self._runs:
             self._runs.flush()
         if self._client and self.connected.is_set():
             self._context.writer.record("socket", socket=self.name, event="closed", reason="load")
             self._context.counters.sockets -= 1
+            self.connected.clear()
             self._client.close()
 
     def _connect_until_up(self) -> None:

@@ -16,7 +16,7 @@ from harness.targets.base import SESSION_DATA
 
 END_TOLERANCE_S = 10.0  # how much longer than its due time a user waits for a chat's end
 LATE_TOLERANCE_S = 3.0  # the same once the load is over
-RAMP_S = 2.0  # users begin their first chat spread over this time
+RAMP_S = 2.0  # users who come at once begin their first chat spread over this time
 
 
 class ChatUser(User):
@@ -38,21 +38,29 @@ class ChatUser(User):
         self._chats = 0
         self._counter = 0
         self._previous: Stream | None = None
+        self._windows: list[tuple[float, float]] = []
+        self._there = False
+        self._fresh = False  # came and has not chatted yet
 
     def on_start(self) -> None:
-        """Connect; then wait for the start of the load."""
-        self.shared.counters.users += 1
-        self.socket.start()
+        """Connect, if the user is there from the start; then wait for the start of the load."""
+        self.shared.counters.running += 1
+        if self.shared.there_at_start(self.number):
+            self._come()
         self.shared.started.wait()
+        self._windows = self.shared.presence(self.number)
         gevent.sleep(max(0.0, self.shared.t0 - self.shared.clock.now()))
-        gevent.sleep(self.choices.between(0, RAMP_S))
 
     @task
     def chat(self) -> None:
         """Do one round: a chat with other operations in between, then think."""
-        if self.shared.over():
-            self.shared.counters.users -= 1
+        if not self._present():
+            self._leave()
+            self.shared.counters.running -= 1
             raise StopUser
+        if self._fresh:
+            self._fresh = False
+            gevent.sleep(self.choices.between(0, RAMP_S))
         stream = self._start()
         if stream is not None:
             self._look_around(stream)
@@ -62,6 +70,38 @@ class ChatUser(User):
             return
         low, high = self.shared.scenario.load.think_s
         gevent.sleep(self.choices.between(low, high))
+
+    def _present(self) -> bool:
+        """Be where the plan wants the user: there, or away until its next window.
+
+        Return False when there is none, or the load is over.
+        """
+        while self._windows and not self.shared.over():
+            start, end = self._windows[0]
+            if self.shared.clock.now() >= end:
+                self._windows.pop(0)
+                continue
+            if self.shared.clock.now() < start:
+                self._leave()
+                gevent.sleep(max(0.0, start - self.shared.clock.now()))
+            self._come()
+            return True
+        return False
+
+    def _come(self) -> None:
+        if not self._there:
+            self._there = self._fresh = True
+            self.shared.counters.users += 1
+            self.socket.start()
+
+    def _leave(self) -> None:
+        """Leave; the socket of a user who stays to the end is closed after the last look."""
+        if not self._there:
+            return
+        self._there = False
+        self.shared.counters.users -= 1
+        if not self.shared.over():
+            self.socket.close()
 
     def _start(self) -> Stream | None:
         """Start a chat on another worker than the socket's; return None when it did not."""

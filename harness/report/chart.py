@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from harness.report import lanes
+from harness.report.arrivals import arrival_lane
 from harness.report.axis import LEFT, RIGHT, WIDTH, Axis
 from harness.report.lanes import Lane
 from harness.report.series import Series
@@ -73,6 +74,8 @@ def _lanes(axis: Axis, series: Series, judgement: Judgement) -> list[Lane]:
         stack.append(lanes.violation_lane(axis, marks))
     if series.roles:
         stack.append(lanes.role_lane(axis, series.roles))
+    if series.planned:
+        stack.append(arrival_lane(axis, series))
     stack += [lanes.load_lane(axis, series), lanes.latency_lane(axis, series)]
     stack.append(lanes.error_lane(axis, series))
     stack.append(lanes.deaf_lane(axis, series, bounds.get("deaf_time_s")))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.checks.latency import POINTS
+from harness.report.arrivals import latency_rows
 from harness.report.words import ICONS, headline, ordered, outcome, quantities, status
 
 if TYPE_CHECKING:
@@ -24,12 +26,29 @@ def print_judgement(console: Console, name: str, judgement: Judgement, report: P
 
     style = _STYLES[judgement.verdict]
     console.print(_table(ordered(judgement.findings)))
+    if rows := latency_rows((judgement.statistics or {}).get("latency", ()), whole=True):
+        console.print(_latencies(rows))
     verdict = f"{ICONS[judgement.verdict]} {str(judgement.verdict).upper()}"
     line = Text.assemble((verdict, f"{style} reverse"), f" {name}: {headline(judgement)} ")
     line.append(f"Expected {judgement.expected}: {outcome(judgement)}.")
     console.print(line)
     if report is not None:
         console.print(Text(f"Report: {report}"), soft_wrap=True)
+
+
+def _latencies(rows: list[list[str]]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="latency", title_justify="left")
+    table.add_column("operation", no_wrap=True)
+    table.add_column("count", justify="right")
+    for point in POINTS:
+        table.add_column(f"{point}, ms", justify="right")
+    for op, _, count, *points in rows:
+        table.add_row(op, count, *points)
+    table.caption = "corrected (from when it was due) / raw (from when it was sent); no warm-up"
+    return table
 
 
 def _table(findings: list[Finding]) -> Table:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.report import chart
+from harness.report.arrivals import HEADS, latency_rows
 from harness.report.saved import SavedRun
 from harness.report.series import Mark, Operation, Series
 from harness.report.words import (
@@ -84,10 +85,18 @@ def render(saved: SavedRun, judgement: Judgement, series: Series, picture: str, 
         findings=findings,
         examples=[finding for finding in findings if finding["examples"]],
         operations=_operations(series),
-        statistics=[quantity(*item) for item in (judgement.statistics or {}).items()],
+        latency_heads=HEADS,
+        latencies=latency_rows((judgement.statistics or {}).get("latency", ())),
+        statistics=_statistics(judgement),
         artifacts=artifacts(saved.root),
         notes=[mark for mark in series.notes if mark.kind != "debug"][:MOST_NOTES],
     )
+
+
+def _statistics(judgement: Judgement) -> list[tuple[str, str]]:
+    """Return the counts; operations and latencies have tables of their own."""
+    items = (judgement.statistics or {}).items()
+    return [quantity(*item) for item in items if item[0] not in ("latency", "operations")]
 
 
 def _reasons(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -59,7 +59,7 @@ def _rows(rows: list[Row], what: str = "rows") -> tuple[str, float]:
     return "".join(parts), max(height, ROW)
 
 
-def _scale(top: float, unit: str = "") -> str:
+def grid(top: float, unit: str = "") -> str:
     """Return grid lines and labels for a linear scale from 0 to top."""
     parts = []
     for share in (0.0, 0.5, 1.0):
@@ -70,7 +70,7 @@ def _scale(top: float, unit: str = "") -> str:
     return "".join(parts)
 
 
-def _round_up(value: float) -> float:
+def round_up(value: float) -> float:
     """Return the next 1, 2, 4 or 5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(max(value, 1e-9)))
     return next(m * power for m in (1, 2, 4, 5, 10) if m * power >= value * 0.999)
@@ -150,8 +150,8 @@ def _at(axis: Axis, rows: dict[str, list[Bar]], names_only: bool = False) -> lis
 def load_lane(axis: Axis, series: Series) -> Lane:
     """Draw completed operations a second, stacked by outcome."""
     cells = [_sum(series.outcomes.get(n) for n in axis.buckets(c)) for c in range(axis.cells)]
-    top = _round_up(max([sum(cell.values()) / axis.cell_s for cell in cells], default=1) or 1)
-    drawn = _scale(top, "/s")
+    top = round_up(max([sum(cell.values()) / axis.cell_s for cell in cells], default=1) or 1)
+    drawn = grid(top, "/s")
     for index, cell in enumerate(cells):
         y = PLOT
         for outcome in OUTCOMES:
@@ -301,8 +301,8 @@ def value_lane(
     top = max([value for line in points.values() for value in line.value], default=1.0)
     if bound is not None and top > bound / 4:
         top = max(top, bound * 1.1)
-    top = _round_up(max(top, 1.0))
-    drawn = _scale(top)
+    top = round_up(max(top, 1.0))
+    drawn = grid(top)
     if bound is not None and bound <= top:
         y = PLOT * (1 - bound / top)
         drawn += tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="bound")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from harness.report.series import Mark, Series, SeriesFold, origin_of
+from harness.report.series import Mark, Series, SeriesFold, origin_of, planned_steps
 
 if TYPE_CHECKING:
     from harness.checks.judge import Judgement
@@ -85,4 +85,5 @@ def fold(folder: RunFolder, judgement: Judgement) -> Series:
     except HistoryError as error:
         series = folding.series
         series.notes.append(Mark(series.end, f"not drawn further: {error}", "error"))
+    folding.series.planned = planned_steps(_read(folder.plan).get("timetable", ()))
     return folding.finish()

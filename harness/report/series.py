@@ -18,6 +18,7 @@ DEAF_FROM_S = 0.5  # a canary that takes longer than this is drawn as deaf time
 MAX_DRAWN = 4000  # points kept per list; what is left out is counted and said in the picture
 MAX_RECORDS = 40  # records listed for one example
 _NAMES = ("id", "stream", "token", "session")  # what an example may name
+_STEPS = frozenset({"me", "chat_start", "sign_out"})  # what a step of the timetable sends first
 _META = frozenset({"t", "k", "id", "op", "worker"})
 
 
@@ -90,6 +91,8 @@ class Series:
     )
     operations: dict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     totals: Counter[tuple[str, str]] = field(default_factory=Counter)
+    planned: Counter[int] = field(default_factory=Counter)  # steps of the timetable, when due
+    sent: Counter[int] = field(default_factory=Counter)  # … when really sent
     deaf: dict[int, list[Bar]] = field(default_factory=dict)
     canary_s: dict[int, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
     workers: dict[str, dict[int, Points]] = field(
@@ -123,6 +126,7 @@ class SeriesFold:
     def __init__(self, origin: float = 0.0, wanted: Iterable[str] = ()) -> None:
         self.series = Series(origin=origin, wanted={name: [] for name in wanted})
         self._open: dict[str, tuple[float, str]] = {}
+        self._timed: dict[str, float] = {}  # steps under way → when they were begun
         self._kept: dict[str, Operation] = {}
         self._posts: dict[int, dict[int, float]] = defaultdict(dict)
         self._heard: dict[tuple[int, int], dict[int, float]] = defaultdict(dict)
@@ -178,6 +182,8 @@ class SeriesFold:
         op = record["op"]
         self._open[record["id"]] = (_due(t, record, self.series.origin), op)
         self.series.operations[_bucket(t)][op] += 1
+        if op in _STEPS and record.get("scheduled") is not None:
+            self._timed[record["id"]] = t
         if op == "event_post" and "origin" in record and "n" in record:
             self._posts[record["origin"]][record["n"]] = t
 
@@ -185,12 +191,20 @@ class SeriesFold:
         outcome, number = record["k"], _bucket(t)
         sent, op = self._open.pop(record["id"], (t, record.get("op", "?")))
         series = self.series
+        self._step_sent(record)
         series.outcomes[number][outcome] += 1
         series.totals[op, outcome] += 1
         if outcome == "ok":
             series.latencies[number].append(t - sent)
         else:
             series.errors[outcome, error_code(record.get("error"))][number] += 1
+
+    def _step_sent(self, record: Record) -> None:
+        """Count a step when it was sent; one that had to wait for a connection says when."""
+        begun = self._timed.pop(record["id"], None)
+        if begun is not None:
+            late = record["sent"] - self.series.origin if "sent" in record else begun
+            self.series.sent[_bucket(late)] += 1
 
     def _canary(self, t: float, record: Record) -> None:
         at, origin, number = record["at"], record["origin"], record["n"]
@@ -296,6 +310,11 @@ _FAULT_WORDS = {
     "confirm_heal": "healed",
     "error": "fault FAILED",
 }
+
+
+def planned_steps(timetable: Iterable[dict[str, Any]]) -> Counter[int]:
+    """Return how many steps of a plan's timetable are due in each bucket."""
+    return Counter(_bucket(step["t"]) for step in timetable)
 
 
 def origin_of(records: Iterable[Record]) -> float:

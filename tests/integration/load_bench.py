@@ -119,7 +119,9 @@ class Bench:
     async def start_target(self, *flags: str) -> None:
         """Start the small target and wait until it answers."""
         argv = [sys.executable, str(HERE / "load_target.py"), *HOSTS, *flags]
-        await self.spawner.spawn("target", [*argv, "--port", str(self.port)], {"PATH": os.defpath})
+        self.target = await self.spawner.spawn(
+            "target", [*argv, "--port", str(self.port)], {"PATH": os.defpath}
+        )
         await wait_for(self._answers, 15, "target answers")
 
     async def _answers(self) -> bool:
@@ -127,9 +129,9 @@ class Bench:
         writer.close()
         return True
 
-    def plan(self, **load: Any) -> Plan:
+    def plan(self, duration_s: float = SMALL["duration_s"], **load: Any) -> Plan:
         """Write and return the plan of the small scenario."""
-        scenario = SMALL | {"load": SMALL["load"] | load}
+        scenario = SMALL | {"duration_s": duration_s, "load": SMALL["load"] | load}
         plan = make_plan(Scenario.model_validate(scenario), seed=1)
         self.run.plan.write_bytes(plan.to_json())
         return plan

@@ -65,7 +65,9 @@ class History:
         self._n += 1
         worker = fields.pop("worker", 0)
         identity = f"op-{self._n}"
-        result = {key: fields.pop(key) for key in ("alive", "state", "tasks_now") if key in fields}
+        result = {
+            key: fields.pop(key) for key in ("alive", "state", "tasks_now", "sent") if key in fields
+        }
         if "tasks_now" in result:
             result["tasks"] = result.pop("tasks_now")
         if op == "session_read":

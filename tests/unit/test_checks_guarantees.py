@@ -292,6 +292,31 @@ def test_a_late_generator_is_unknown(tmp_path: Path) -> None:
     assert h.finding("load-healthy", tmp_path).verdict == Verdict.UNKNOWN
 
 
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [({"cpu": 0.99}, "load-0 used a whole processor"), ({"shed": 3}, "shed 3 steps")],
+)
+def test_an_overloaded_generator_is_unknown(
+    fields: dict[str, float], words: str, tmp_path: Path
+) -> None:
+    """A load process out of processor time, or one that gave up steps, was the bottleneck."""
+    h = healthy()
+    for record in h.records:
+        if record.get("probe") == "load":
+            record.update(fields)
+    finding = h.finding("load-healthy", tmp_path)
+    assert finding.verdict == Verdict.UNKNOWN
+    assert words in finding.reason
+
+
+def test_a_busy_second_of_the_generator_is_no_bottleneck(tmp_path: Path) -> None:
+    """One second of full use among many is normal."""
+    h = healthy()
+    busy = next(r for r in h.records if r.get("probe") == "load" and r["t"] > 5)
+    busy["cpu"] = 1.0
+    assert h.finding("load-healthy", tmp_path).verdict == Verdict.PASS
+
+
 EXCUSED: list[tuple[str, Change]] = [
     ("stop-ends-task", _running("slow", 11, HEAL + 4)),
     ("recovery", lambda h: h.op("me", KILL - 1, took=4, outcome="info", token="u0")),

@@ -15,7 +15,7 @@ from harness.history.reader import CHUNK, HistoryError, read_history
 from harness.history.records import Record
 from harness.verdict import Verdict
 from harness.vocabulary import GUARANTEES
-from tests.unit.histories import healthy
+from tests.unit.histories import History, healthy
 
 
 def _write(
@@ -99,6 +99,29 @@ def test_statistics_count_operations(tmp_path: Path) -> None:
     rare = h.judge(tmp_path).statistics["operations"]["rare"]
     assert (rare["ok"], rare["fail"], rare["info"]) == (1, 1, 0)
     assert rare["p50_ms"] == 500.0
+
+
+def test_latency_is_corrected_and_raw_for_every_part_and_leaves_the_warm_up_out(
+    tmp_path: Path,
+) -> None:
+    """Four reads were due while the target stalled: users queued, the wire saw one slow answer."""
+    h = History(load={"soak": {"parts": 2}})
+    h.op("rare", 0.5, took=1.5)
+    for number, due in enumerate((10.0, 10.5, 11.0, 11.5)):
+        sent = 12.0 if number else 10.0
+        h.op("rare", due, took=12.1 - due, scheduled=due, sent=sent)
+    h.op("rare", 30, took=0.1, scheduled=30.0)
+    table = h.judge(tmp_path).statistics["latency"]
+    rows = {row["part"]: row for row in table if row["op"] == "rare"}
+    assert [(part, row["count"]) for part, row in rows.items()] == [
+        ("all", 5),
+        ("warm-up", 1),
+        ("part 1", 4),
+        ("part 2", 1),
+    ]
+    assert (rows["part 1"]["corrected"]["p50_ms"], rows["part 1"]["raw"]["p50_ms"]) == (1600, 100)
+    assert (rows["part 1"]["corrected"]["max_ms"], rows["part 1"]["raw"]["max_ms"]) == (2100, 2100)
+    assert rows["part 2"]["corrected"] == rows["part 2"]["raw"]
 
 
 def test_damage_makes_the_run_unknown(tmp_path: Path) -> None:

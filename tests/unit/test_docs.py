@@ -20,9 +20,10 @@ from harness.fault_specs import FAULT_SPECS
 from harness.faults.injector import KINDS
 from harness.history import records
 from harness.history.errors import table_markdown
+from harness.load_specs import Chats, Load, Piece, Ramp, Soak, Spike, Steps
 from harness.report.html import FILES, FOLDERS
 from harness.report.summary import __doc__ as summary_format
-from harness.scenario import Chats, Focus, Images, Load, Redis, Scenario
+from harness.scenario import Focus, Images, Redis, Scenario
 from harness.verdict import ExitCode
 from harness.vocabulary import ENOUGH, NODE_ROLES, WORKER_ROLES, default_bounds
 from runtime.app import ROUTERS
@@ -65,6 +66,11 @@ PARTS = [
     ("Under `redis`:", Redis),
     ("Under `load`:", Load),
     ("Under `load.chats`:", Chats),
+    ("Of a piece of `load.shape`:", Piece),
+    ("Under `load.spike`:", Spike),
+    ("Under `load.ramp`:", Ramp),
+    ("Under `load.steps`", Steps),
+    ("Under `load.soak`:", Soak),
     ("Under `focus`", Focus),
     ("Under `bug`", Bug),
     ("Of every side:", Side),

@@ -18,10 +18,12 @@ from harness.plan import Choices
 
 @pytest.mark.parametrize(("total", "of"), [(50, 1), (50, 3), (2, 3), (7, 7)])
 def test_every_user_belongs_to_exactly_one_process(total: int, of: int) -> None:
-    """The processes' ranges are disjoint, complete and near equal."""
-    ranges = [own_users(total, number, of) for number in range(of)]
-    assert [user for users in ranges for user in users] == list(range(total))
-    assert max(map(len, ranges)) - min(map(len, ranges)) <= 1
+    """The processes' users are disjoint and complete; a process has users on every worker."""
+    workers = 2
+    parts = [own_users(total, number, of, workers) for number in range(of)]
+    assert sorted(user for users in parts for user in users) == list(range(total))
+    assert max(map(len, parts)) - min(map(len, parts)) <= workers
+    assert all({user % workers for user in users} == {0, 1} for users in parts if len(users) > 1)
 
 
 def test_a_choice_among_options_uses_one_choice() -> None:

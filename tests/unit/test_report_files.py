@@ -141,6 +141,7 @@ def test_crosshair_has_all_lanes(planted: RunFolder) -> None:
         "Faults",
         "Violations",
         "Redis roles",
+        "Arrivals",
         "Load",
         "Latency",
         "Errors",

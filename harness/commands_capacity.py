@@ -94,12 +94,14 @@ def choices(given: dict[str, Any]) -> Choices:
 
     workers = numbers(given.get("workers") or "1,2", "--workers")
     scenario = find_scenario(given["scenario"]) if given.get("scenario") else POINT_FILE
+    failover = given.get("failover", 0.5)
     options = RunOptions(
         seed=given.get("seed", 0),
         target=given.get("target"),
         target_command=given.get("target_command"),
         overrides=parse_overrides(tuple(given.get("pairs", ()))),
     )
+    _check(scenario, failover, options)
     return Choices(
         topologies=tuple(given.get("topologies") or ("standalone",)),
         workers=workers,
@@ -109,9 +111,23 @@ def choices(given: dict[str, Any]) -> Choices:
         objective=Objective.parse(given.get("objective") or DEFAULT),
         cpus=plan_cpus(given.get("worker_cpus"), given.get("other_cpus"), max(workers)),
         scenario=scenario,
-        failover=given.get("failover", 0.5),
+        failover=failover,
         options=options,
     )
+
+
+def _check(scenario: Path, failover: float, options: RunOptions) -> None:
+    """Raise UserError now for what would only be found after many minutes."""
+    from harness.capacity.sweep import FAILOVER_FILE
+    from harness.options import load_with_options
+
+    if faults := load_with_options(scenario, options).faults:
+        raise UserError(
+            f"--scenario {scenario}: expected one without faults, got {len(faults)}; what a "
+            "failover costs is measured apart (--failover)"
+        )
+    if failover:
+        load_with_options(FAILOVER_FILE, options)
 
 
 def database(given: dict[str, Any], default: tuple[int, int]) -> DatabaseNeed:

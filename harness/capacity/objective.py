@@ -37,7 +37,7 @@ class Objective:
                     f"--objective {text}: expected such as {DEFAULT}, with one of "
                     f"{', '.join(QUANTILES)}; got {part!r}"
                 )
-        return cls(**fields)  # type: ignore[arg-type]  # pydantic-free union
+        return cls(**fields)  # type: ignore[arg-type]  # values typed above
 
     @property
     def words(self) -> str:

@@ -170,8 +170,11 @@ class Sweep:
         if key is None:
             return
         self._say(f"failover: sentinel, {plural(key.workers, 'worker')}, {key.users} users")
-        result = self._run(FAILOVER_FILE, key, {})
-        self.failover = failover_cost(key, result)
+        try:
+            self.failover = failover_cost(key, self._run(FAILOVER_FILE, key, {}))
+        except (UserError, MissingPart) as error:  # the points are worth a report without it
+            self._say(f"  not measured: {error}")
+            return
         (self.folder / "failover.json").write_bytes(orjson.dumps(self.failover))
 
 

@@ -98,6 +98,8 @@ async def test_a_process_runs_on_the_processors_it_was_given(
         (("--worker-cpus", "99"), "processor 99 is not available here"),
         (("--resume", "nowhere"), "expected the folder of a sweep"),
         (("--set", "load.usrs=3"), "no such key"),
+        (("--scenario", "worker-crash"), "expected one without faults, got 1"),
+        (("--set", "duration_s=2"), "fault"),  # of the failover's run, at the end of the sweep
     ],
 )
 def test_mistakes_are_told_before_anything_starts(

@@ -111,10 +111,8 @@ class Fill(ServerFault):
         evicted = await statistic(client, "evicted_keys")
         await self._limit(client, node, room)
         for number in range(0, MOST_FILLED * room // len(PIECE), PIECES):
-            try:
-                await self._write(client, node, number)
-            except OutOfMemoryError as error:
-                return f"refuses writes: {error}"
+            if refusal := await self._write(client, node, number):
+                return f"refuses writes: {refusal}"
             count = await statistic(client, "evicted_keys") - evicted
             if count and (lost := len(others - await _others(client))):
                 return f"evicted {count} keys; {lost} of {len(others)} from before are gone"
@@ -126,12 +124,18 @@ class Fill(ServerFault):
         policy = self.spec["policy"]
         await write_settings(client, {MEMORY[0]: str(used + room), MEMORY[1]: policy})
 
-    async def _write(self, client: Redis, node: Node, first: int) -> None:
+    async def _write(self, client: Redis, node: Node, first: int) -> str:
+        """Write some pieces; return why the server refuses one, or nothing."""
         async with client.pipeline(transaction=False) as pipe:
             for number in range(first, first + PIECES):
                 pipe.set(self._name(node, number), PIECE)
             self._written[node.name] = first + PIECES
-            await pipe.execute()
+            answers = await pipe.execute(raise_on_error=False)
+        if refusals := [answer for answer in answers if isinstance(answer, OutOfMemoryError)]:
+            return str(refusals[0])
+        if errors := [answer for answer in answers if isinstance(answer, Exception)]:
+            raise errors[0]
+        return ""
 
     def _name(self, node: Node, number: int) -> str:
         return f"{NAMES}:{{{self._tags[node.name]}}}:{number}"

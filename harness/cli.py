@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from harness.cli_external import external_options
 from harness.errors import MissingPart, UserError
 from harness.verdict import EXIT_CODES, ExitCode
 
@@ -22,7 +23,7 @@ REPORTS = click.option(
 TARGET = click.option(
     "--target",
     metavar="NAME[==V]",
-    help="What is tested: runtime, stock, open-webui==V. Else the scenario's own.",
+    help="What is tested: runtime, stock, open-webui==V, external. Else the scenario's own.",
 )
 WITH = click.option(
     "--with",
@@ -74,6 +75,8 @@ def cli() -> None:
 @click.option("--target-command", metavar="CMD", help="Starts a worker instead of the runtime.")
 @click.option("--keep-data", is_flag=True, help="Keep Redis and database files.")
 @click.option("--subnet", metavar="127.X.Y", help="Lease this loopback /24, else any free one.")
+@external_options
+@click.option("--abort-on", metavar="COND", help="End the load early, as on 'errors>5%'.")
 @click.option("--plan-only", is_flag=True, help="Print the plan as JSON and stop.")
 @click.option("--quiet", is_flag=True, help="Say only the end.")
 @REPORTS

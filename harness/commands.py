@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from harness.ci.select import Chosen
     from harness.progress import Progress
+    from harness.targets.external.description import Flags
 
 
 def options(
@@ -38,14 +39,27 @@ def options(
     host: str | None = None,
     images: tuple[str, ...] = (),
     packages: tuple[str, ...] = (),
+    flags: Flags | None = None,
+    abort_on: str | None = None,
     **choices: Any,
 ) -> RunOptions:
     """Return the command line's choices; a missing seed is drawn."""
     from harness.environments.pins import single
+    from harness.load.abort import Condition
+    from harness.targets.external.description import describe
 
     seed = fresh_seed() if seed is None else seed
     overrides = {**_where(host, images), **parse_overrides(pairs)}
-    return RunOptions(seed=seed, overrides=overrides, pins=single(packages), **choices)
+    external = describe(flags, choices.get("target")) if flags else None
+    condition = Condition.parse(abort_on) if abort_on else None
+    return RunOptions(
+        seed=seed,
+        overrides=overrides,
+        pins=single(packages),
+        external=external,
+        abort_on=condition,
+        **choices,
+    )
 
 
 def _where(host: str | None, images: tuple[str, ...]) -> dict[str, Any]:
@@ -147,11 +161,18 @@ def _run_chosen(one: Chosen, chosen: RunOptions) -> RunResult:
 
 def replay(name: str, reports: Path, same_nodes: bool, quiet: bool) -> int:
     """Run the plan of a saved run again; return its exit code."""
-    from harness.replay import recorded_aims, saved_choices, saved_plan, saved_scenario
+    from harness.replay import (
+        recorded_aims,
+        require_ours,
+        saved_choices,
+        saved_plan,
+        saved_scenario,
+    )
     from harness.run import run_plan
 
     run = find_run(name, reports)
     plan = saved_plan(run)
+    require_ours(run, saved_scenario(run, plan))
     chosen = RunOptions(
         seed=plan.seed,
         reports=reports,

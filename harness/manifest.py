@@ -39,6 +39,7 @@ class Manifest:
             "target_command": options.target_command,
             "command": options.command_line(scenario.name),
             "capabilities": sorted(subject.target.capabilities),
+            "instruments": sorted(subject.target.instruments),
             "host": scenario.host,
             "versions": _versions(subject.environment.versions),
             "phases": self.phases,
@@ -56,6 +57,10 @@ class Manifest:
         }
         if (balancer := deployment.balancer) is not None:
             self._facts["balancer"] = f"nginx {balancer.version} at {balancer.url}"
+
+    def abort(self, reason: str) -> None:
+        """Note that the load was ended early."""
+        self._facts["aborted"] = reason
 
     def save(self, clock: RunClock) -> None:
         """Write the file."""

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from harness.deploy.folder import RunFolder
     from harness.environments.pins import Pin
     from harness.faults.base import Aim
+    from harness.load.abort import Condition
     from harness.scenario import Scenario
+    from harness.targets.external.description import External
 
 OPEN_MAPPINGS = ("bounds.", "enough.", "environment.", "redis.config.")
 SEEDS = 1_000_000  # short enough to read aloud, long enough not to repeat
@@ -38,6 +40,8 @@ class RunOptions:
     processes: int | None = None
     target: str | None = None  # None: the scenario's own
     target_command: str | None = None
+    external: External | None = None  # the deployment that runs already
+    abort_on: Condition | None = None  # ends the load early
     pins: tuple[Pin, ...] = ()  # versions of packages that the workers run with
     reports: Path = Path("reports")
     keep_data: bool = False
@@ -61,9 +65,13 @@ class RunOptions:
 
     def apply(self, scenario: Scenario) -> Scenario:
         """Return the scenario with every change made; raise UserError naming the key."""
-        if self.target is not None:
+        if self.target not in (None, "external"):
             scenario = changed(scenario, {"target": self.target})
         scenario = changed(scenario, self.changes)
+        if self.external is not None:
+            from harness.targets.external.fit import fitted
+
+            scenario = fitted(scenario, self.external)
         return scenario if "expected" in self.changes else of_its_side(scenario, self.pins)
 
     def command_line(self, scenario: str) -> str:
@@ -81,8 +89,12 @@ class RunOptions:
             words += ["--set", f"{key}={text}"]
         for pin in self.pins:
             words += ["--with", str(pin)]
-        if self.target:
+        if self.external:
+            words += shlex.split(self.external.source)
+        elif self.target:
             words += ["--target", self.target]
+        if self.abort_on:
+            words += ["--abort-on", self.abort_on.text]
         if self.target_command:
             words += ["--target-command", self.target_command]
         return shlex.join(words)

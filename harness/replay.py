@@ -52,6 +52,16 @@ def saved_choices(run: RunFolder) -> dict[str, Any]:
     }
 
 
+def require_ours(run: RunFolder, scenario: Scenario) -> None:
+    """Raise UserError for a run on an external deployment: its accounts were not saved."""
+    if scenario.target == "external":
+        facts = orjson.loads((run.root / "run.json").read_bytes())
+        raise UserError(
+            f"{run.root.name} was on an external deployment, whose credentials are not kept; "
+            f"run the same plan by `{facts['command']}`"
+        )
+
+
 def recorded_aims(run: RunFolder, plan: Plan) -> dict[str, Aim]:
     """Return fault id → the nodes and workers that it hit; raise UserError when one is unknown."""
     try:

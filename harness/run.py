@@ -15,10 +15,11 @@ from harness.deploy.lease import Lease
 from harness.deploy.model import Deployment
 from harness.deploy.parts import missing_part
 from harness.deploy.spawner import Guardian
-from harness.deployer import Deployer
+from harness.deployer import Deployer, attached
 from harness.faults.context import FaultContext
 from harness.faults.injector import Injector
 from harness.history.writer import HistoryWriter
+from harness.load.abort import AbortWatch
 from harness.load.launch import LoadProcesses, start_load
 from harness.manifest import Manifest
 from harness.options import RunOptions, RunResult, load_with_options
@@ -48,7 +49,7 @@ async def run_plan(
     scenario: Scenario, plan: Plan, options: RunOptions, progress: Progress
 ) -> RunResult:
     """Run a plan that was made before, by this call's caller or by a saved run."""
-    if missing := missing_part(scenario):
+    if options.external is None and (missing := missing_part(scenario)):
         return RunResult.skip(missing)
     subject = await asyncio.to_thread(make_subject, scenario, options, progress.note)
     if subject.unsuited:
@@ -108,7 +109,8 @@ class Conductor:
         self.clock = RunClock()
         self.writer = HistoryWriter(run.history, "harness", self.clock)
         self.subject = subject
-        self.deployer = Deployer(scenario, subject, run, self.writer, progress.note)
+        kind = Deployer if options.external is None else attached()
+        self.deployer = kind(scenario, subject, run, self.writer, progress.note)
         self.manifest = Manifest(run, scenario, plan, options, subject)
 
     async def perform(self) -> None:
@@ -169,10 +171,10 @@ class Conductor:
         load.go(t0)
         async with asyncio.TaskGroup() as group:
             marks = group.create_task(self._marks(t0))
-            watch = group.create_task(self._watch(load, injector))
             faults = group.create_task(injector.run(t0))
+            watch = group.create_task(self._watch(load, injector, faults))
             await load.finished(LEAD_S + load_seconds(self.scenario) + QUIESCE_S)
-            await faults
+            await asyncio.wait([faults])
             self._phase("collect")
             marks.cancel()
             watch.cancel()
@@ -193,10 +195,25 @@ class Conductor:
             else:
                 self.writer.record("focus", t=t0 + at, event=what)
 
-    async def _watch(self, load: LoadProcesses, injector: Injector) -> None:
+    async def _watch(
+        self, load: LoadProcesses, injector: Injector, faults: asyncio.Task[None]
+    ) -> None:
+        """Show the load; end it, and heal, when the condition of --abort-on comes true."""
+        abort = AbortWatch(self.options.abort_on)
         while True:
-            self.progress.update(**load.status(), fault=injector.current)
+            status = load.status()
+            self.progress.update(**status, fault=injector.current)
+            if reason := abort.sample(self.clock.now(), status["ops"], status["errors"]):
+                self._abort(reason)
+                load.interrupt()
+                faults.cancel()
+                return
             await asyncio.sleep(0.5)
+
+    def _abort(self, reason: str) -> None:
+        self.manifest.abort(reason)
+        self.writer.record("note", level="error", text=f"the load was ended early: {reason}")
+        self.progress.note(f"the load is ended early: {reason}")
 
     async def _flush(self) -> None:
         while True:

@@ -25,12 +25,14 @@ class ExitCode(enum.IntEnum):
     UNKNOWN = 2
     USER_ERROR = 3
     MISSING_PART = 4
+    ABORTED = 5
     INTERRUPTED = 130
 
 
 EXIT_CODES = """\
 Exit codes: 0 all as expected; 1 not as expected; 2 unknown (too little evidence, or flaky);
-3 a user's mistake; 4 a needed part is missing and nothing ran; 130 interrupted.
+3 a user's mistake; 4 a needed part is missing and nothing ran; 5 the load was ended early by
+--abort-on; 130 interrupted.
 """
 
 

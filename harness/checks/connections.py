@@ -9,6 +9,7 @@ from harness.checks.base import Check, Facts, Finding
 from harness.checks.facts import end_of
 from harness.checks.measure import Worst, decide
 from harness.history.records import Record
+from harness.targets.base import PROCESSES
 
 MIN_BASELINE = 4  # samples of a worker before the first fault (one in 250 ms)
 MIN_AFTER = 4
@@ -20,6 +21,7 @@ class ConnectionsBack(Check):
     name = "connections-bounded-and-back"
     family = "connections"
     sentence = "Redis connections of every worker return to their baseline after a fault."
+    needs = frozenset({PROCESSES})
     kinds = frozenset({"sample"})
 
     def __init__(self) -> None:

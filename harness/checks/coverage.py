@@ -8,6 +8,7 @@ from harness.checks.base import Check, Facts, Finding
 from harness.checks.facts import RunFacts, measured
 from harness.checks.measure import Worst, quantile
 from harness.history.records import Record
+from harness.targets.base import PROCESSES
 from harness.verdict import Verdict
 
 LATE_MS = 250.0
@@ -209,6 +210,7 @@ class WorkersAlive(Check):
     name = "workers-alive"
     family = "coverage"
     sentence = "No worker died by itself."
+    needs = frozenset({PROCESSES})
     kinds = frozenset({"exit", "phase", "sample"})
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from harness.checks.base import Check, Facts, Finding
 from harness.checks.facts import end_of
 from harness.checks.measure import Worst, decide, spread
 from harness.history.records import Record
-from harness.targets.base import RESYNC_HINT
+from harness.targets.base import PROVIDER, RESYNC_HINT
 from harness.verdict import Verdict
 
 ARRIVAL_S = 2.0  # what the provider sent this near to the end of the run may still be on its way
@@ -113,6 +113,7 @@ class TokensExactlyOnce(_Chats):
 
     name = "tokens-exactly-once-in-order"
     sentence = "Every word of an answer arrives exactly once and in order."
+    needs = frozenset({PROVIDER})
     kinds = frozenset({"invoke", "fail", "info", "stream", "socket", "run", "resync"})
     ops = frozenset({"chat_start"})
 
@@ -196,6 +197,7 @@ class StreamEndTold(_Chats):
 
     name = "stream-end-told"
     sentence = "When an answer ends or is stopped, its user is told."
+    needs = frozenset({PROVIDER})
     kinds = frozenset({"invoke", "fail", "info", "stream", "socket", "end"})
     ops = frozenset({"chat_start"})
 

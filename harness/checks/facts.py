@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.checks.base import Facts, FaultFact, Window
 from harness.history.records import Record
+from harness.targets.base import INSTRUMENTS
 from harness.vocabulary import default_bounds
 
 BOOT = "boot"  # id of the fault that a deployment without Redis is recorded as
@@ -128,7 +129,8 @@ class FactsFold:
             faults=tuple(fault for fault in faults if fault not in boot),
             boot=tuple(boot),
             switches=tuple(sorted(self._switches)),
-            capabilities=frozenset(self._run.get("capabilities", ())),
+            capabilities=frozenset(self._run.get("capabilities", ()))
+            | frozenset(self._run.get("instruments", INSTRUMENTS)),
             clock_error=self._clock_error,
             end=end,
             planned=(

@@ -24,11 +24,16 @@ from harness.deploy.folder import RunFolder
 from harness.expectation import PASSES, Expectation
 from harness.history.reader import HistoryError, read_history
 from harness.history.records import COMPLETIONS, INFO, INVOKE, Record
+from harness.targets.base import PROCESSES, PROVIDER
 from harness.verdict import Verdict, worst
 
 OPERATION_KINDS = COMPLETIONS | {INVOKE}
 COVERAGE = "coverage"
 Feed = Callable[[Record], None]
+_LACKING = {
+    PROVIDER: "the answers do not come from the harness's provider",
+    PROCESSES: "the workers' processes are not the harness's to look into",
+}
 
 
 @dataclass
@@ -42,6 +47,7 @@ class Judgement:
     facts: Facts | None = None
     statistics: dict[str, Any] = field(default_factory=dict)
     surprise: str = ""  # how a red run differs from the red one that is expected
+    aborted: str = ""  # why the load was ended early, by --abort-on
 
     def to_json(self) -> bytes:
         """Return the bytes of judgement.json."""
@@ -62,6 +68,7 @@ class Judgement:
             facts=None if raw["facts"] is None else _facts(raw["facts"]),
             statistics=raw["statistics"],
             surprise=raw.get("surprise", ""),  # a run of an earlier version has none
+            aborted=raw.get("aborted", ""),
         )
 
 
@@ -217,7 +224,9 @@ def judge_run(run: RunFolder, checks: list[Check] | None = None) -> Judgement:
     selected = frozenset(plan["scenario"].get("guarantees") or ())
     findings = [_judge(check, facts, passing.crashed, selected) for check in everything]
     verdict = worst(finding.verdict for finding in findings if finding.applicable)
-    return _judgement(verdict, expected, findings, facts, passing.statistics.finish(facts))
+    judgement = _judgement(verdict, expected, findings, facts, passing.statistics.finish(facts))
+    judgement.aborted = about.get("aborted") or ""
+    return judgement
 
 
 def _judge(
@@ -226,7 +235,9 @@ def _judge(
     if selected and check.family != COVERAGE and check.name not in selected:
         return check.finding(Verdict.PASS, applicable=False, reason="not selected by the scenario")
     if lacking := check.needs - facts.capabilities:
-        reason = f"the target does not offer {', '.join(sorted(lacking))}"
+        reason = "; ".join(
+            _LACKING.get(name, f"the target does not offer {name}") for name in sorted(lacking)
+        )
         return check.finding(Verdict.PASS, applicable=False, reason=reason)
     if check.name in crashed:
         return check.finding(Verdict.UNKNOWN, reason=crashed[check.name])

@@ -8,7 +8,7 @@ from harness.checks.base import Check, Facts, Finding
 from harness.checks.facts import end_of, instants, measured
 from harness.checks.measure import Worst, decide, missing_workers, spread
 from harness.history.records import Record
-from harness.targets.base import READY
+from harness.targets.base import PROCESSES, READY
 from harness.verdict import Verdict
 
 HTTP_OK, UNAVAILABLE = 200, 503
@@ -21,6 +21,7 @@ class LoopStall(Check):
     name = "loop-stall"
     family = "liveness"
     sentence = "No worker's event loop is ever blocked for long."
+    needs = frozenset({PROCESSES})
     kinds = frozenset({"stall"})
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from harness.checks.base import Check, Facts, Finding
 from harness.checks.facts import end_of
 from harness.checks.measure import Worst, decide, spread
 from harness.history.records import Record
-from harness.targets.base import STOP_STATES
+from harness.targets.base import PROVIDER, STOP_STATES
 
 TRUTH_SLACK_S = 0.5  # the provider may see a close this much later than the target knew of it
 LISTED_SLACK_S = 1.0  # a list says nothing about streams that open or close this near to it
@@ -78,6 +78,7 @@ class StopEndsTask(_Streams):
 
     name = "stop-ends-task"
     sentence = "An acknowledged stop ends the task on whichever worker it runs."
+    needs = frozenset({PROVIDER})
     kinds = frozenset({"ok", "stream"})
     ops = frozenset({"stop"})
 
@@ -147,7 +148,7 @@ class StopIsTruthful(_Streams):
 
     name = "stop-is-truthful"
     sentence = "A stop that answers finished or not found is right: the task was over."
-    needs = frozenset({STOP_STATES})
+    needs = frozenset({STOP_STATES, PROVIDER})
     kinds = frozenset({"ok", "stream"})
     ops = frozenset({"stop"})
 
@@ -196,6 +197,7 @@ class FinishedUnlisted(_Streams):
 
     name = "finished-unlisted"
     sentence = "A finished task is soon no longer listed."
+    needs = frozenset({PROVIDER})
     kinds = frozenset({"ok", "stream"})
     ops = frozenset({"list_tasks"})
 
@@ -248,6 +250,7 @@ class RunningListed(_Streams):
 
     name = "running-listed"
     sentence = "A running task is always listed, on every worker."
+    needs = frozenset({PROVIDER})
     kinds = frozenset({"invoke", "ok", "stream"})
     ops = frozenset({"list_tasks", "stop"})
 
@@ -311,6 +314,7 @@ class NoUnexplainedEnd(_Streams):
 
     name = "no-unexplained-end"
     sentence = "No task ends early unless somebody stopped it."
+    needs = frozenset({PROVIDER})
     kinds = frozenset({"invoke", "fail", "info", "stream"})
     ops = frozenset({"stop", "chat_start"})
 

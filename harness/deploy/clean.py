@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.deploy import sweeper
+from harness.deploy import sweeper, undo
 from harness.deploy.folder import RunFolder
 from harness.deploy.guardian import started, stat
 from harness.deploy.lease import cache_folder, free_stale
@@ -137,9 +137,12 @@ def _end(entry: Entry) -> tuple[str, bool]:
         wait_for_sync(gone, DEATH_S, f"processes of {name} end")
     except WaitTimeout as error:
         return f"run {name}: {error}; pids {sorted(ended)}", False
-    shutil.rmtree(RunFolder(entry.folder).data, ignore_errors=True)
+    run = RunFolder(entry.folder)
+    undone = undo.take_back(run.undo) if run.undo.exists() else []
+    shutil.rmtree(run.data, ignore_errors=True)
     entry.path.unlink(missing_ok=True)
-    return f"run {name}: ended {len(ended)} processes, removed its data", True
+    said = [f"ended {len(ended)} processes, removed its data", *undone]
+    return f"run {name}: {'; '.join(said)}", True
 
 
 def _whole_lines(path: Path) -> list[str]:

@@ -23,6 +23,7 @@ def direct(node: Node, **options: Any) -> Redis:
         "decode_responses": True,
         "protocol": 2,  # no HELLO: one round trip less per connection
         "driver_info": None,  # nor CLIENT SETINFO, which Redis 7.0 answers with an error
+        **node.login,
         **options,
     }
     return Redis(host=node.host, port=node.port, **settings)

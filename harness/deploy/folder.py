@@ -41,6 +41,11 @@ class RunFolder:
         return self.root / "plan.json"
 
     @property
+    def undo(self) -> Path:
+        """Return the file of what to take back in an external deployment, see `undo.py`."""
+        return self.data / "undo.jsonl"
+
+    @property
     def accounts(self) -> Path:
         """Return the file of accounts and tokens that load processes read; removed at the end."""
         return self.data / "accounts.json"

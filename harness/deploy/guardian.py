@@ -7,7 +7,8 @@ over a socket pair, one JSON object a line:
                                                      or {"id": 1, "errno", "error", "file"}
     {"do": "signal", "pid", "number"}                → nothing; only a living child is signalled
     {"do": "containers", "socket", "owner"}          → nothing; their engine, and their label
-    {"do": "stop", "grace"}                          → {"stopped": number, "killed": [pid, …]}
+    {"do": "undo", "file"}                           → nothing; what to take back, see undo.py
+    {"do": "stop", "grace"}              → {"stopped": number, "killed": [pid, …], "undone": […]}
     a child that ended                               → {"exit": pid, "status"}
 
 At end of file the harness is gone, however that came about: everything is ended, the run's data
@@ -41,6 +42,7 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 ORPHAN_GRACE_S = 1.5  # between SIGTERM and SIGKILL when the harness is gone
 SWEEP_S = 20.0
+UNDO_S = 20.0
 STUCK_S = 20.0  # after so long a process is stuck in the kernel, and only its name can be told
 PERIOD_S = 0.01
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -99,6 +101,7 @@ class Guardian:
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._last: set[int] = set()  # ended after all others, by SIGKILL
         self._engine: list[str] = []  # arguments of the sweeper, once there are containers
+        self._undo = ""  # the file of what to take back in a deployment that is not the run's
         self._buffer = b""
         self._done = False
 
@@ -138,10 +141,12 @@ class Guardian:
             self._signal(request["pid"], request["number"])
         elif request["do"] == "containers":
             self._engine = [request["socket"], request["owner"]]
+        elif request["do"] == "undo":
+            self._undo = request["file"]
         else:
             ended, killed = self._end_all(request["grace"])
             self._sweep()
-            self._send({"stopped": ended, "killed": killed})
+            self._send({"stopped": ended, "killed": killed, "undone": self._take_back()})
             self._done = True
 
     def _signal(self, pid: int, number: int) -> None:
@@ -217,8 +222,21 @@ class Guardian:
         with contextlib.suppress(subprocess.TimeoutExpired):  # told in the log; clean finds them
             subprocess.run([*argv, *self._engine], timeout=SWEEP_S, check=False)
 
+    def _take_back(self) -> list[str]:
+        """Heal links and remove accounts of an external deployment; return what was done."""
+        if not self._undo:
+            return []
+        argv = [sys.executable, "-I", "-S", str(Path(__file__).with_name("undo.py")), self._undo]
+        try:
+            done = subprocess.run(argv, timeout=UNDO_S, check=False, capture_output=True, text=True)
+        except subprocess.TimeoutExpired:
+            return [f"the external deployment did not answer for {UNDO_S:g} s: nothing is known"]
+        print(done.stdout, done.stderr, sep="", end="", flush=True)
+        return done.stdout.splitlines()
+
     def _orphaned(self) -> None:
         ended, killed = self._end_all(ORPHAN_GRACE_S)
+        self._take_back()
         self._sweep()
         shutil.rmtree(self._data, ignore_errors=True)
         left = list(descendants(os.getpid()))

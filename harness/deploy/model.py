@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from harness.targets.base import RedisAccess, Target
 
@@ -50,6 +50,7 @@ class Node:
     process: Process | None = None
     bind: str = ""
     logfile: str = ""
+    login: dict[str, Any] = field(default_factory=dict)  # redis-py's options, of an external one
 
     @property
     def address(self) -> tuple[str, int]:
@@ -88,6 +89,7 @@ class Worker:
     port: int
     instance: str
     process: Process | None = None
+    base: str = ""  # of an external one: its URL as the user gave it
 
     @property
     def address(self) -> tuple[str, int]:
@@ -97,7 +99,7 @@ class Worker:
     @property
     def url(self) -> str:
         """Return the base URL of the worker."""
-        return f"http://{self.host}:{self.port}"
+        return self.base or f"http://{self.host}:{self.port}"
 
 
 @dataclass
@@ -153,6 +155,8 @@ class Deployment:
     variables: Mapping[str, str | None] = field(default_factory=dict)  # of every worker
     service: str = "mymaster"
     host: Host | None = None  # of the Redis servers, once they are started
+    vetted: bool = False  # its hosts may be loaded although they are not 127.0.0.0/8
+    max_rate: float = 0  # requests/s of all load processes together; 0: no limit
 
     @property
     def access(self) -> RedisAccess:

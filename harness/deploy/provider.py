@@ -20,16 +20,20 @@ ROOT = Path(__file__).resolve().parents[2]  # the harness may be run uninstalled
 
 
 async def start_provider(
-    guardian: Guardian, deployment: Deployment, run: RunFolder, clock: RunClock
+    guardian: Guardian,
+    deployment: Deployment,
+    run: RunFolder,
+    clock: RunClock,
+    at: tuple[str, int] | None = None,
 ) -> None:
-    """Start it on the run's 127.x.y.3 and set `deployment.provider_url` (with `/v1`).
+    """Start it, on the run's 127.x.y.3 unless told where; set `provider_url` (with `/v1`).
 
     Raises UserError with the end of its log when it dies, WaitTimeout when it does not answer.
     """
-    host = f"{deployment.subnet}.3"
-    options = {"host": host, "port": PORT, "history": run.history.resolve(), "base": clock.base}
+    host, port = at or (f"{deployment.subnet}.3", PORT)
+    options = {"host": host, "port": port, "history": run.history.resolve(), "base": clock.base}
     argv = [sys.executable, "-m", "harness.deploy.provider_app"]
     argv += [f"--{name}={value}" for name, value in options.items()]
     process = await guardian.spawn("provider", argv, clean_environment(ROOT), last=True)
-    await answered(process, f"http://{host}:{PORT}/v1/models", READY_S)
-    deployment.provider_url = f"http://{host}:{PORT}/v1"
+    await answered(process, f"http://{host}:{port}/v1/models", READY_S)
+    deployment.provider_url = f"http://{host}:{port}/v1"

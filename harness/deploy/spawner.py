@@ -168,6 +168,10 @@ class Guardian:
         """Have the containers with this owner removed at the end, whatever kind of end it is."""
         self.request({"do": "containers", "socket": engine, "owner": owner})
 
+    def take_back(self, file: Path) -> None:
+        """Have what `undo.py` finds in the file taken back at the end, whatever kind of end."""
+        self.request({"do": "undo", "file": str(file.resolve())})
+
     def died(self, name: str) -> bool:
         """Tell whether the latest process of this name has ended; False when there is none."""
         process = self.processes.get(name)

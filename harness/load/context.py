@@ -13,6 +13,7 @@ from harness.clock import RunClock
 from harness.deploy.folder import RunFolder
 from harness.history.writer import HistoryWriter
 from harness.load.accounts import Accounts
+from harness.load.rate import Rate
 from harness.load.setup import LoadSetup
 from harness.load.streams import Streams
 from harness.plan import Choices, Plan, load_seconds
@@ -47,6 +48,7 @@ class LoadContext:
         self.clock = RunClock(self.setup.base)
         self.writer = HistoryWriter(run.history, f"load-{number}", self.clock)
         self.counters = Counters()
+        self.rate = Rate(self.setup.max_rate, self.clock.now)
         self.streams = Streams()
         self.of = of
         self.users = own_users(len(self.accounts.users), number, of, len(self.setup.urls))
@@ -102,6 +104,11 @@ class LoadContext:
     def note(self, text: str, level: str = "info") -> None:
         """Record something that a reader of the log should see."""
         self.writer.record("note", level=level, text=f"load-{self.number}: {text}")
+
+    def pace(self) -> None:
+        """Wait until one more request is allowed."""
+        if wait := self.rate.take():
+            gevent.sleep(wait)
 
     def spawn(self, work: Callable[..., object], *arguments: object) -> gevent.Greenlet:
         """Run work in a greenlet; an exception in it voids the load's evidence, never passes."""

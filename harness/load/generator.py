@@ -66,6 +66,9 @@ class Generator:
             socket.close()
         self.watch.sample()
         self.watch.status()
+        if (rate := self.context.rate).late:
+            said = f"--max-rate held back {rate.late} requests, up to {rate.longest:.1f} s"
+            self.context.note(said, level="warning")
         self.context.note("finished" if not self.context.broken else "finished with errors")
         self.context.writer.flush()
         summary = stats.get_stats_summary(self.environment.stats, current=False)

@@ -46,10 +46,12 @@ async def start_load(
     for the accounts.
     """
     entry = Entry.of(deployment)
-    require_loopback(list(entry.urls))
+    if not deployment.vetted:
+        require_loopback(list(entry.urls))
     capabilities = deployment.target.capabilities
-    LoadSetup(entry.urls, capabilities, clock.base, entry.balancer).write(run)
     count = plan.scenario["load"]["processes"]
+    share = deployment.max_rate / count
+    LoadSetup(entry.urls, capabilities, clock.base, entry.balancer, share).write(run)
     environment = clean_environment(Path(harness.__file__).parents[1])
     processes = [
         await guardian.spawn(f"load-{number}", _command(run, number, count), environment)
@@ -74,6 +76,7 @@ class LoadProcesses:
         self._run = run
         self._writer = HistoryWriter(run.history, "load", clock)
         self._seen: set[str] = set()
+        self._interrupted = False
 
     async def ready(self, deadline: float) -> None:
         """Return when all sockets of all processes are connected.
@@ -99,6 +102,12 @@ class LoadProcesses:
     def go(self, t0: float) -> None:
         """Tell all processes that load second 0 is at `t0`, in seconds since the run's base."""
         write_whole(start_path(self._run), orjson.dumps({"t0": t0}))
+
+    def interrupt(self) -> None:
+        """End the load early: each process flushes its history and exits; nobody is lost by it."""
+        self._interrupted = True
+        for process in self._processes:
+            process.signal(signal.SIGTERM)
 
     async def finished(self, deadline: float) -> list[str]:
         """Wait until every process has ended by itself; return the names of the lost ones.
@@ -132,7 +141,8 @@ class LoadProcesses:
     def _all_exited(self) -> bool:
         for process in self._any_exited():
             if process.name not in self._seen:
-                self._record_exit(process, expected=process.exit_status == 0)
+                meant = self._interrupted or process.exit_status == 0
+                self._record_exit(process, expected=meant)
         return len(self._seen) == len(self._processes)
 
     def _record_exit(self, process: Process, expected: bool) -> None:

@@ -189,6 +189,7 @@ class Operations:
 
         One that had to wait for a free connection is recorded with the time when it was `sent`.
         """
+        self._context.pace()
         identity = self._writer.invoke(op, worker=worker, **args)
         began = self._context.clock.now()
         with self._free[worker or 0]:

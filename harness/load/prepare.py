@@ -137,7 +137,9 @@ class AccountMaker:
         url = f"{self._entry.url(worker)}/api/v1/auths/{route}"
         headers = headers | self._entry.pin(worker)
         try:
-            async with self._http.post(url, json=fields, headers=headers) as response:
+            async with self._http.post(
+                url, json=fields, headers=headers, allow_redirects=False
+            ) as response:
                 body = _json(await response.read())
                 if wrong := self._entry.misplaced(worker, response.headers):
                     raise UserError(f"{url}: {wrong}: {response.status} {body!r}")

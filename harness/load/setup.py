@@ -19,6 +19,7 @@ class LoadSetup:
     capabilities: frozenset[str]
     base: float  # CLOCK_MONOTONIC reading that the run's times count from
     balancer: str = ""  # its URL; empty: users dial the workers themselves
+    max_rate: float = 0  # requests/s of each load process; 0: no limit
 
     @property
     def entry(self) -> Entry:
@@ -34,7 +35,8 @@ class LoadSetup:
     def read(cls, run: RunFolder) -> LoadSetup:
         """Read the file."""
         raw = orjson.loads(setup_path(run).read_bytes())
-        return cls(tuple(raw["urls"]), frozenset(raw["capabilities"]), raw["base"], raw["balancer"])
+        urls, capabilities = tuple(raw["urls"]), frozenset(raw["capabilities"])
+        return cls(urls, capabilities, raw["base"], raw["balancer"], raw["max_rate"])
 
 
 def setup_path(run: RunFolder) -> Path:

@@ -81,6 +81,7 @@ class UserSocket:
             self._back_off = min(self._back_off * 2, LONGEST_BACK_OFF_S)
 
     def _try(self) -> bool:
+        self._context.pace()
         self._number += 1
         writer, name = self._context.writer, self.name
         self._runs = TokenRuns(name, writer)

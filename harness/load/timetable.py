@@ -103,7 +103,7 @@ class Timetable:
         stop_due = due + choices.between(*STOP_AFTER_S)
         gevent.sleep(max(0.0, stop_due - context.clock.now()))
         outlives = stream.due_end - context.clock.now() > OUTLIVES_S
-        by = "task" if step.k % 2 else "chat"
+        by = "task" if step.k % 2 and context.accounts.admin.token else "chat"
         self._operations.stop(
             account,
             stopper,

@@ -61,8 +61,12 @@ class ChatUser(User):
         if self._fresh:
             self._fresh = False
             gevent.sleep(self.choices.between(0, RAMP_S))
-        stream = self._start()
-        if stream is not None:
+        chatting = bool(self.shared.accounts.model)
+        stream = self._start() if chatting else None
+        if not chatting:
+            self._session_round()
+            self.operations.me(self.account, self._any_worker())
+        elif stream is not None:
             self._look_around(stream)
             self._await_end(stream)
             self._previous = stream

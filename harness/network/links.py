@@ -28,7 +28,7 @@ from toxiproxy.exceptions import ProxyExists
 
 from harness.deploy.model import Deployment, Link
 from harness.network.evidence import LinkError, Witness, after_heal, while_on
-from harness.network.toxiproxy import Control
+from harness.network.toxiproxy import PORT, Control
 
 FIRST_PORT = 20000
 PORTS_PER_WORKER = 100
@@ -45,7 +45,8 @@ class Links:
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
-        self._control = Control(str(urlsplit(deployment.toxiproxy_url).hostname))
+        api = urlsplit(deployment.toxiproxy_url)
+        self._control = Control(str(api.hostname), api.port or PORT)
         self._modes: dict[str, tuple[str, float]] = {}  # link → mode and, for latency, least ms
         self._witnesses: dict[str, Witness] = {}
 

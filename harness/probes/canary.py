@@ -219,7 +219,7 @@ class CanaryProbe(Probe):
     async def _new_chat(self, worker: Worker) -> str:
         url = f"{worker.url}/api/v1/chats/new"
         body = {"chat": {"title": "canary", "messages": [], "history": {"messages": {}}}}
-        async with self._client.post(url, json=body) as answer:
+        async with self._client.post(url, json=body, allow_redirects=False) as answer:
             text = await answer.text()
         if answer.status != 200:
             raise UserError(
@@ -276,7 +276,7 @@ class CanaryProbe(Probe):
 
     async def _send(self, url: str, data: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         try:
-            async with self._client.post(url, json=data) as answer:
+            async with self._client.post(url, json=data, allow_redirects=False) as answer:
                 detail = b"detail" in await answer.read()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             outcome, code = classify(error)

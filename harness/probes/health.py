@@ -66,7 +66,7 @@ class HealthProbe(Probe):
         """Return status, what went wrong with the question, and what a refusal says."""
         assert self._session is not None, "start() opens the client"
         try:
-            async with self._session.get(url) as answer:
+            async with self._session.get(url, allow_redirects=False) as answer:
                 body = await answer.read()
                 return answer.status, "", "" if answer.ok else detail_of(body)
         except TimeoutError:

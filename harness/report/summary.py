@@ -8,7 +8,7 @@
 | expected | the verdict that the scenario expects |
 | outcome | `as_expected` or `not_as_expected` |
 | surprise | what was red, or not, against what `expected: fail` names; empty when nothing was |
-| exit_code | 0, 1 or 2, of this scenario alone |
+| exit_code | 0, 1, 2 or 5, of this scenario alone |
 | headline | the verdict in one sentence |
 | findings | list of guarantees: name, family, sentence, verdict, applicable, reason, bound, quantities, examples (text, t in seconds since the run's base, operations: ids in the history) |
 | statistics | what was counted beside the guarantees |

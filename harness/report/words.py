@@ -19,6 +19,7 @@ OUTCOMES = {
     ExitCode.AS_EXPECTED: "as expected",
     ExitCode.NOT_AS_EXPECTED: "not as expected",
     ExitCode.UNKNOWN: "too little evidence",
+    ExitCode.ABORTED: "ended early",
 }
 
 
@@ -86,6 +87,8 @@ def quantities(finding: Finding, most: int = 99) -> str:
 
 def code_of(judgement: Judgement) -> ExitCode:
     """Return the exit code of a judged scenario."""
+    if judgement.aborted:
+        return ExitCode.ABORTED
     return exit_code(judgement.verdict, judgement.expected, judgement.surprise)
 
 
@@ -100,6 +103,9 @@ def headline(judgement: Judgement) -> str:
     counted = [finding for finding in judgement.findings if finding.applicable]
     bad = [f.name for f in counted if f.verdict is Verdict.FAIL]
     unsure = [f.name for f in counted if f.verdict is Verdict.UNKNOWN]
+    if judgement.aborted:
+        broken = f" Broken until then: {named(bad)}." if bad else ""
+        return f"Ended early: {judgement.aborted}.{broken}"
     if bad:
         said = f"{len(bad)} of {len(counted)} guarantees broken: {named(bad)}"
         return said + (f"; {len(unsure)} without enough evidence" if unsure else "") + "."

@@ -23,7 +23,7 @@ VERSIONED: dict[str, Callable[[str], Target]] = {OpenWebUITarget.name: OpenWebUI
 
 def target_names() -> list[str]:
     """Return the names of all targets."""
-    return sorted([*TARGETS, *(f"{name}==VERSION" for name in VERSIONED)])
+    return sorted([*TARGETS, *(f"{name}==VERSION" for name in VERSIONED), "external"])
 
 
 def get_target(name: str = RuntimeTarget.name, command: str | None = None) -> Target:

@@ -17,6 +17,11 @@ STOP_STATES = "stop_states"  # a stop answers requested, cancelled, finished or 
 RESYNC_HINT = "resync_hint"  # sockets are told when a gap could not be closed
 READY = "ready"  # /ready tells the truth about dependencies
 
+# What the harness sees by itself of a deployment that it started; of an external one it may not.
+PROVIDER = "provider"  # its own provider streams the answers, and knows what became of each
+PROCESSES = "processes"  # the workers' processes: descriptors, exits, stalls
+INSTRUMENTS = frozenset({PROVIDER, PROCESSES})
+
 
 @dataclass(frozen=True)
 class RedisAccess:
@@ -48,7 +53,8 @@ class Target(ABC):
     """A system under test."""
 
     name: ClassVar[str]
-    capabilities: ClassVar[frozenset[str]]
+    capabilities: frozenset[str]
+    instruments: frozenset[str] = INSTRUMENTS
     topologies: ClassVar[frozenset[str]] = frozenset({"standalone", "sentinel", "cluster"})
     ready_s: ClassVar[float] = 30.0  # how long a worker may take from its start until it is ready
 

@@ -74,7 +74,7 @@ class OpenWebUITarget(Target):
     """`open-webui serve` per worker, from an environment of its own in the cache."""
 
     name: ClassVar[str] = "open-webui"
-    capabilities: ClassVar[frozenset[str]] = frozenset()
+    capabilities: frozenset[str] = frozenset()
     channels: ClassVar[Mapping[str, str]] = {
         "events": "socketio",
         "tasks": f"{PREFIX}:tasks:commands",

@@ -25,9 +25,7 @@ class RuntimeTarget(Target):
     """`runtime serve` per worker, or a command that takes the same options (a mutant)."""
 
     name: ClassVar[str] = "runtime"
-    capabilities: ClassVar[frozenset[str]] = frozenset(
-        {SESSION_DATA, STOP_STATES, RESYNC_HINT, READY}
-    )
+    capabilities: frozenset[str] = frozenset({SESSION_DATA, STOP_STATES, RESYNC_HINT, READY})
     channels: ClassVar[Mapping[str, str]] = {
         "events": f"{PREFIX}:socketio",  # of the stock manager; the log is no channel
         "tasks": f"{PREFIX}:tasks:commands",

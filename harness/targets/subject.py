@@ -17,8 +17,10 @@ from harness.targets.base import Target
 if TYPE_CHECKING:
     from harness.options import RunOptions
     from harness.scenario import Scenario
+    from harness.targets.external.ask import Found
 
 HOOK = Path(harness.network.__file__).resolve().parent / "dialhook"
+EXTERNAL = "external"
 _ASK_HOOK = "import sitecustomize; print(sitecustomize.check() or '', end='')"
 
 
@@ -31,6 +33,7 @@ class Subject:
     hooked: bool = True
     worker_cpus: tuple[int, ...] = ()  # as in RunOptions
     unsuited: str = ""
+    found: Found | None = None  # of an external one: who asked, and what it offers
 
     def deployment(self, topology: str, subnet: str) -> Deployment:
         """Return an empty deployment of it."""
@@ -50,6 +53,11 @@ def make_subject(scenario: Scenario, options: RunOptions, say: Callable[[str], N
     On one Redis server a worker's URL can be its link, so a redis-py that the dial hook does not
     know can be tested there; Sentinel and Cluster announce addresses, which only the hook turns.
     """
+    if scenario.target == EXTERNAL:
+        from harness.targets.external.subject import external_subject, require_described
+
+        told = require_described(options.external)
+        return external_subject(scenario, told, options.seed, say)
     target = get_target(scenario.target, options.target_command)
     if scenario.topology not in target.topologies:
         known = ", ".join(sorted(target.topologies))

@@ -24,6 +24,7 @@ from harness.load_specs import Chats, Load, Piece, Ramp, Soak, Spike, Steps
 from harness.report.html import FILES, FOLDERS
 from harness.report.summary import __doc__ as summary_format
 from harness.scenario import Focus, Images, Redis, Scenario
+from harness.targets.external.description import External
 from harness.verdict import ExitCode
 from harness.vocabulary import ENOUGH, NODE_ROLES, WORKER_ROLES, default_bounds
 from runtime.app import ROUTERS
@@ -258,12 +259,14 @@ def _anchors(page: Path) -> set[str]:
     return {title.replace(" ", "-") for title in kept}
 
 
-def test_scenarios_of_the_pages_are_valid() -> None:
-    """A scenario that a page shows whole can be run as it stands."""
+def test_scenarios_and_descriptions_of_the_pages_are_valid() -> None:
+    """A scenario that a page shows whole can be run as it stands, a deployment be described."""
     blocks = re.findall(r"```yaml\n(.*?)```", _words(), re.DOTALL)
     assert len(blocks) >= 2
     for block in blocks:
-        Scenario.model_validate(yaml.safe_load(block))
+        data = yaml.safe_load(block)
+        model = External if "urls" in data else Scenario
+        model.model_validate(data)
 
 
 def test_test_files_have_names_of_their_own() -> None:

@@ -35,6 +35,7 @@ class Ear:
             streams=self.streams,
             fault=self.faults.append,
             home=lambda _: 0,
+            pace=lambda: None,
             choices=lambda name: Choices(1, name),
         )
         account = Account("u1", "u1@load.example", "pw", "10.0.0.1")

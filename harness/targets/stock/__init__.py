@@ -21,7 +21,7 @@ class StockTarget(Target):
     """`uvicorn harness.targets.stock.app:app` per worker; SQLite, one Redis server."""
 
     name: ClassVar[str] = "stock"
-    capabilities: ClassVar[frozenset[str]] = frozenset({SESSION_DATA})
+    capabilities: frozenset[str] = frozenset({SESSION_DATA})
     topologies: ClassVar[frozenset[str]] = frozenset({"standalone"})
     channels: ClassVar[Mapping[str, str]] = {"events": "socketio", "tasks": "tasks:stop"}
 

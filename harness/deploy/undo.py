@@ -1,0 +1,128 @@
+"""Takes back what a run did to an external deployment, however it ended; standard library only.
+
+The guardian runs this file by path with `python -I -S FILE UNDO`, `harness clean` calls
+`take_back`. UNDO holds one JSON object a line, each written before what it names is done:
+
+    {"toxiproxy": API, "proxies": [name, …]}       → our toxics are removed, the proxies enabled
+    {"app": URL, "token", "prefix"}                → accounts can be removed by this admin
+    {"account": id}                                → this one; then all whose address has the prefix
+
+One sentence per thing is printed. A failure is a sentence too: the others go on.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+ANSWER_S = 6.0  # removing a toxic that held bytes may take 5 s
+THREADS = 8
+NEUTRAL = {"bandwidth": {"rate": 1_000_000_000}, "latency": {"latency": 0, "jitter": 0}}
+OURS = {
+    f"{kind}_{stream}"
+    for kind in ("bandwidth", "latency", "reset_peer")
+    for stream in ("upstream", "downstream")
+}
+
+
+def take_back(path: Path) -> list[str]:
+    """Do it all; return one sentence per thing."""
+    entries = _entries(path)
+    sentences = [_try(_heal, e["toxiproxy"], e["proxies"]) for e in entries if "toxiproxy" in e]
+    known = [e["account"] for e in entries if "account" in e]
+    return sentences + [_try(_remove, entry, known) for entry in entries if "app" in entry]
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    """Return the whole lines; the last may have been cut by the end of who wrote it."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def _try(work: Any, *arguments: Any) -> str:
+    try:
+        return str(work(*arguments))
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return f"{work.__name__.strip('_')}: failed: {type(error).__name__}: {error}"
+
+
+def _heal(api: str, proxies: list[str]) -> str:
+    """Remove our toxics of these proxies and enable them; raise OSError."""
+    status, known = _call(api, "GET", "/proxies")
+    if status != http.client.OK:
+        raise OSError(f"Toxiproxy at {api} answers {status}")
+    there = [name for name in proxies if name in known]
+    with ThreadPoolExecutor(THREADS) as threads:
+        removed = sum(threads.map(lambda name: _clear(api, name, known[name]), there))
+    return f"healed {len(there)} proxies of Toxiproxy at {api}, removed {removed} toxics"
+
+
+def _clear(api: str, name: str, proxy: dict[str, Any]) -> int:
+    """Make toxics neutral before they are removed: a removal waits for what they hold."""
+    ours = [toxic for toxic in proxy["toxics"] if toxic["name"] in OURS]
+    for toxic in ours:
+        if toxic["type"] in NEUTRAL:
+            body = {"toxicity": 1.0, "attributes": NEUTRAL[toxic["type"]]}
+            _call(api, "POST", f"/proxies/{name}/toxics/{toxic['name']}", body)
+    for toxic in ours:
+        _call(api, "DELETE", f"/proxies/{name}/toxics/{toxic['name']}")
+    if not proxy["enabled"]:
+        _call(api, "POST", f"/proxies/{name}", {"enabled": True})
+    return len(ours)
+
+
+def _remove(app: dict[str, str], known: list[str]) -> str:
+    """Remove the run's accounts, then sign the admin's token out; return what became of them."""
+    url, token = app["app"], app["token"]
+    identities = list(dict.fromkeys([*known, *_listed(url, token, app["prefix"])]))
+    with ThreadPoolExecutor(THREADS) as threads:
+        statuses = list(threads.map(lambda one: _delete(url, token, one), identities))
+    _call(url, "POST", "/api/v1/auths/signout", None, token)
+    gone = sum(status in (http.client.OK, http.client.NO_CONTENT) for status in statuses)
+    left = [s for s in statuses if s not in (http.client.OK, http.client.NO_CONTENT)]
+    said = f"removed {gone} of {len(identities)} accounts at {url}"
+    return f"{said}; the others were refused with status {left[0]}" if left else said
+
+
+def _delete(url: str, token: str, identity: str) -> int:
+    return _call(url, "DELETE", f"/api/v1/users/{identity}", None, token)[0]
+
+
+def _listed(url: str, token: str, prefix: str) -> list[str]:
+    """Return the accounts of the run that nobody noted: made when the run died."""
+    status, body = _call(url, "GET", "/api/v1/users/", None, token)
+    users = body.get("users", ()) if isinstance(body, dict) else body
+    if status != http.client.OK or not isinstance(users, list):
+        return []
+    return [user["id"] for user in users if str(user.get("email", "")).startswith(prefix)]
+
+
+def _call(
+    url: str, method: str, path: str, body: Any = None, token: str | None = None
+) -> tuple[int, Any]:
+    """Return status and JSON body, empty when it is none; raise OSError, HTTPException."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(str(parts.hostname), parts.port or 80, ANSWER_S)
+    headers = {"Content-Type": "application/json"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    try:
+        data = None if body is None else json.dumps(body)
+        connection.request(method, parts.path.rstrip("/") + path, data, headers)
+        answer = connection.getresponse()
+        content = answer.read()
+    finally:
+        connection.close()
+    try:
+        return answer.status, json.loads(content)
+    except ValueError:
+        return answer.status, {}
+
+
+if __name__ == "__main__":
+    print("\n".join(take_back(Path(sys.argv[1]))), flush=True)

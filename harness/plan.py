@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import orjson
 from harness.scenario import Scenario
 from harness.shape import Flow, Stretch, arrivals, lasting_users, make_shape, peak_users
 
+Windows = tuple[tuple[float, float], ...]
 STREAMS_OUTLIVE_S = 30.0  # a focus stream runs this long unless stopped: far beyond its stop
 
 
@@ -46,7 +47,9 @@ class Step:
     """One step of the open-loop timetable, at load time `t`.
 
     do: `read` (who am I), `stop` (start a stream now, stop it from another worker soon after),
-    `sign_out` (spare token number `k`).
+    `sign_out` (spare token number `k`), `config_change` (to value `k`), `sign_in_burst` (of an
+    account of its own), `model_refresh` (to version `k` + 1), `session_end` (sign out while a slow
+    request uses the session), `visit` (of guest `k`, who comes with a socket and goes).
     """
 
     t: float
@@ -112,15 +115,8 @@ def make_plan(scenario: Scenario, seed: int) -> Plan:
         for number, fault in enumerate(scenario.faults)
     )
     focus, shape = _focus(scenario, faults), scenario.load_shape
-    stops, sign_outs = scenario.focus.stops_per_s, scenario.focus.sign_outs_per_s
-    lasting = lasting_users(shape)  # a stop needs its user's socket
     timetable = sorted(
-        (
-            *_steps(seed, "read", [stretch.reads for stretch in shape], peak_users(shape)),
-            *_steps(seed, "stop", _flows(focus, stops), lasting),
-            *_steps(seed, "sign_out", _flows(focus, sign_outs), lasting),
-        ),
-        key=lambda step: (step.t, step.do, step.k),
+        _steps(scenario, seed, focus, shape), key=lambda step: (step.t, step.do, step.k)
     )
     fields = scenario.model_dump(mode="json")
     return Plan(seed, fields, faults, focus, tuple(timetable), shape)
@@ -134,12 +130,32 @@ def _saved_shape(raw: dict[str, Any]) -> tuple[Stretch, ...]:
     return make_shape(scenario.load, scenario.warmup_s, scenario.duration_s)
 
 
+def _steps(
+    scenario: Scenario, seed: int, focus: Windows, shape: tuple[Stretch, ...]
+) -> Iterator[Step]:
+    """Yield the steps of every kind, each by a random stream of its own."""
+    yield from _arrivals(seed, "read", [stretch.reads for stretch in shape], peak_users(shape))
+    rates = scenario.focus
+    kinds = {
+        "stop": rates.stops_per_s,
+        "sign_out": rates.sign_outs_per_s,
+        "config_change": rates.config_changes_per_s,
+        "sign_in_burst": rates.sign_in_bursts_per_s,
+        "model_refresh": rates.model_refreshes_per_s,
+        "session_end": rates.session_ends_per_s,
+        "visit": rates.visits_per_s,
+    }
+    lasting = lasting_users(shape)  # a stop needs its user's socket
+    for do, rate in kinds.items():
+        yield from _arrivals(seed, do, _flows(focus, rate), lasting)
+
+
 def load_seconds(scenario: Scenario) -> float:
     """Return how long load runs: warm-up and measured part."""
     return scenario.warmup_s + scenario.duration_s
 
 
-def _focus(scenario: Scenario, faults: tuple[PlannedFault, ...]) -> tuple[tuple[float, float], ...]:
+def _focus(scenario: Scenario, faults: tuple[PlannedFault, ...]) -> Windows:
     """Return merged focus windows; without faults the whole measured part is one."""
     end = load_seconds(scenario)
     if not faults:
@@ -157,11 +173,11 @@ def _focus(scenario: Scenario, faults: tuple[PlannedFault, ...]) -> tuple[tuple[
     return tuple(merged)
 
 
-def _flows(windows: Sequence[tuple[float, float]], rate: float) -> list[Flow]:
+def _flows(windows: Windows, rate: float) -> list[Flow]:
     return [Flow(start, end, rate, rate) for start, end in windows]
 
 
-def _steps(seed: int, do: str, flows: Sequence[Flow], users: int) -> list[Step]:
+def _arrivals(seed: int, do: str, flows: Sequence[Flow], users: int) -> list[Step]:
     """Return arrivals with jitter inside each slot of the rate: open loop, absolute times."""
     choices = Choices(seed, f"arrivals-{do}")
     return [

@@ -45,6 +45,11 @@ class Focus(Model):
     stops_per_s: float = Field(20, ge=0)
     sign_outs_per_s: float = Field(5, ge=0)
     canaries_per_s: float = Field(4, ge=0)
+    config_changes_per_s: float = Field(0, ge=0)
+    sign_in_bursts_per_s: float = Field(0, ge=0)
+    model_refreshes_per_s: float = Field(0, ge=0)
+    session_ends_per_s: float = Field(0, ge=0)
+    visits_per_s: float = Field(0, ge=0)
     before_s: float = 2
     after_s: float = 10
 

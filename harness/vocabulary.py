@@ -27,6 +27,7 @@ GUARANTEES = (
     "sign-out-honoured",
     "sign-out-stays",
     "session-read-your-writes",
+    "session-stays-removed",
     "stop-ends-task",
     "stop-is-truthful",
     "finished-unlisted",
@@ -39,9 +40,17 @@ GUARANTEES = (
     "canaries-delivered",
     "connections-bounded-and-back",
     "sockets-kept-and-back",
+    "nobody-lingers",
+    "usage-ends",
+    "config-agrees",
+    "limit-held",
+    "model-list-whole",
+    "model-list-fresh",
     "loop-stall",
     "health-answers",
     "ready-truthful",
+    "ready-means-working",
+    "logs-bounded",
     "recovery",
     "others-undisturbed",
     "fault-really-happened",
@@ -49,9 +58,23 @@ GUARANTEES = (
     "load-healthy",
     "workers-alive",
 )
+LOADS: dict[str, str] = {  # guarantee → the rate under `focus` without which it does not apply
+    "config-agrees": "config_changes_per_s",
+    "limit-held": "sign_in_bursts_per_s",
+    "model-list-whole": "model_refreshes_per_s",
+    "model-list-fresh": "model_refreshes_per_s",
+    "session-stays-removed": "session_ends_per_s",
+    "nobody-lingers": "visits_per_s",
+    "usage-ends": "visits_per_s",
+}
 ENOUGH: dict[str, str] = {
     "stops": "acknowledged stops inside focus",
     "sign_outs": "acknowledged sign-outs inside focus",
+    "config_changes": "acknowledged changes of the configuration inside focus",
+    "sign_in_tries": "attempts to sign in, admitted or denied, inside focus",
+    "model_refreshes": "model lists made anew inside focus",
+    "session_ends": "acknowledged sign-outs that end a session inside focus",
+    "visits": "visits of guests that ended inside focus",
     "canaries_per_pair": "canaries posted from each worker inside focus",
     "streams": "streams opened",
     "session_reads": "session reads answered",
@@ -82,6 +105,9 @@ def check_names(scenario: Scenario) -> None:
             )
     for name in (*scenario.guarantees, *scenario.expected_red):
         check_guarantee(name)
+    for name in scenario.guarantees:
+        if name in LOADS and not getattr(scenario.focus, LOADS[name]):
+            raise ValueError(f"`{name}` has nothing to judge: add `focus: {{{LOADS[name]}: 0.5}}`")
     for name in scenario.bounds:
         _check(name, default_bounds(), "bound")
     for name in scenario.enough:

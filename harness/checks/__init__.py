@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from harness.checks import connections, coverage, deaf, delivery, liveness, sessions, sockets, tasks
+from harness.checks import (
+    agreement,
+    connections,
+    coverage,
+    deaf,
+    delivery,
+    liveness,
+    logs,
+    presence,
+    readiness,
+    session_ends,
+    sessions,
+    sockets,
+    tasks,
+)
 from harness.checks.base import Check
 
 
@@ -13,6 +27,7 @@ def all_checks() -> list[Check]:
         sessions.SignOutHonoured(),
         sessions.SignOutStays(),
         sessions.SessionReadYourWrites(),
+        session_ends.SessionStaysRemoved(),
         tasks.StopEndsTask(),
         tasks.StopIsTruthful(),
         tasks.FinishedUnlisted(),
@@ -25,9 +40,17 @@ def all_checks() -> list[Check]:
         deaf.CanariesDelivered(),
         connections.ConnectionsBack(),
         sockets.SocketsKept(),
+        presence.NobodyLingers(),
+        presence.UsageEnds(),
+        agreement.ConfigAgrees(),
+        agreement.LimitHeld(),
+        agreement.ModelListWhole(),
+        agreement.ModelListFresh(),
         liveness.LoopStall(),
         liveness.HealthAnswers(),
         liveness.ReadyTruthful(),
+        readiness.ReadyMeansWorking(),
+        logs.LogsBounded(),
         liveness.Recovery(),
         liveness.OthersUndisturbed(),
         coverage.FaultHappened(),

@@ -54,6 +54,16 @@ class FaultHappened(Check):
         )
 
 
+IN_FOCUS = {  # operation → the minimum load that counts it inside focus
+    "sign_out": "sign_outs",
+    "config_write": "config_changes",
+    "sign_in_try": "sign_in_tries",
+    "models_refresh": "model_refreshes",
+    "session_end": "session_ends",
+    "visit": "visits",
+}
+
+
 class EnoughLoad(Check):
     """The minimum loads of the scenario, counted inside focus."""
 
@@ -86,8 +96,8 @@ class EnoughLoad(Check):
         self._seconds[int(record["t"])] += 1
         if op == "session_read":
             self._counts["session_reads"] += 1
-        elif self._focus and op == "sign_out":
-            self._counts["sign_outs"] += 1
+        elif self._focus and op in IN_FOCUS:
+            self._counts[IN_FOCUS[op]] += 1
         elif self._focus and op == "stop" and record["invoke"].get("outlives"):
             self._counts["stops"] += 1
 
@@ -98,7 +108,7 @@ class EnoughLoad(Check):
         length = max(window.end - window.start, 1e-9)
         inside = sum(n for s, n in self._seconds.items() if s in window)
         counts: dict[str, float] = {
-            **dict.fromkeys(("stops", "sign_outs", "streams", "session_reads"), 0),
+            **dict.fromkeys(("stops", "streams", "session_reads", *IN_FOCUS.values()), 0),
             **self._counts,
             "canaries_per_pair": fewest,
             "requests_per_s": round(inside / length, 1),

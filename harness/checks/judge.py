@@ -26,6 +26,7 @@ from harness.history.reader import HistoryError, read_history
 from harness.history.records import COMPLETIONS, INFO, INVOKE, Record
 from harness.targets.base import PROCESSES, PROVIDER
 from harness.verdict import Verdict, worst
+from harness.vocabulary import LOADS
 
 OPERATION_KINDS = COMPLETIONS | {INVOKE}
 COVERAGE = "coverage"
@@ -221,8 +222,7 @@ def judge_run(run: RunFolder, checks: list[Check] | None = None) -> Judgement:
         facts = folding.finish()
     except (HistoryError, OSError, orjson.JSONDecodeError, KeyError, ValueError) as error:
         return unjudged(f"{type(error).__name__}: {error}", expected)
-    selected = frozenset(plan["scenario"].get("guarantees") or ())
-    findings = [_judge(check, facts, passing.crashed, selected) for check in everything]
+    findings = [_judge(check, facts, passing.crashed, plan["scenario"]) for check in everything]
     verdict = worst(finding.verdict for finding in findings if finding.applicable)
     judgement = _judgement(verdict, expected, findings, facts, passing.statistics.finish(facts))
     judgement.aborted = about.get("aborted") or ""
@@ -230,14 +230,19 @@ def judge_run(run: RunFolder, checks: list[Check] | None = None) -> Judgement:
 
 
 def _judge(
-    check: Check, facts: Facts, crashed: dict[str, str], selected: frozenset[str]
+    check: Check, facts: Facts, crashed: dict[str, str], scenario: dict[str, Any]
 ) -> Finding:
+    selected = scenario.get("guarantees")
     if selected and check.family != COVERAGE and check.name not in selected:
         return check.finding(Verdict.PASS, applicable=False, reason="not selected by the scenario")
     if lacking := check.needs - facts.capabilities:
         reason = "; ".join(
             _LACKING.get(name, f"the target does not offer {name}") for name in sorted(lacking)
         )
+        return check.finding(Verdict.PASS, applicable=False, reason=reason)
+    load = LOADS.get(check.name)
+    if load and not scenario["focus"][load]:
+        reason = f"the scenario makes no such load (`focus.{load}`)"
         return check.finding(Verdict.PASS, applicable=False, reason=reason)
     if check.name in crashed:
         return check.finding(Verdict.UNKNOWN, reason=crashed[check.name])

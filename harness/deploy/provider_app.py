@@ -4,6 +4,10 @@ The last user message asks for a stream with a marker, `[[stream=NAME tokens=60 
 n is the text `NAME:n `, sent n/rate seconds after the stream was opened. When each stream opens
 and closes, and why, goes to the history: that is the ground truth about stopped tasks.
 
+Beside the one model that answers it lists 20 of one version, `list-VERSION-0` to `-19`; `POST
+/harness/models {"version": 3}` moves on to a newer version, so a list tells how old and how whole
+it is.
+
 Run it as `python -m harness.deploy.provider_app --host H --port P --history FOLDER --base B`.
 """
 
@@ -29,8 +33,10 @@ from harness.history.writer import HistoryWriter
 MODEL = "fake"
 MARKER = re.compile(r"\[\[stream=(\S+) tokens=(\d+) rate=(\d+(?:\.\d+)?)\]\]")
 FLUSH_PERIOD_S = 0.05
+LISTED = 20  # models of one version
 SHUTDOWN_S = 0.2  # a run that ends does not wait for streams
 WRITER: web.AppKey[HistoryWriter] = web.AppKey("writer", HistoryWriter)
+VERSION: web.AppKey[list[int]] = web.AppKey("version", list)  # the newest one, alone in a list
 ENDING: web.AppKey[asyncio.Event] = web.AppKey("ending", asyncio.Event)
 
 
@@ -116,10 +122,19 @@ class TokenStream:
         self._timer = self._loop.call_at(self._started + self.sent / self.order.rate, self._send)
 
 
-async def models(_: web.Request) -> web.Response:
+async def models(request: web.Request) -> web.Response:
     """Answer GET /v1/models."""
-    model = {"id": MODEL, "object": "model", "created": 0, "owned_by": "harness"}
-    return web.json_response({"object": "list", "data": [model]})
+    version = request.app[VERSION][0]
+    names = [MODEL, *(f"list-{version}-{number}" for number in range(LISTED))]
+    fields = {"object": "model", "created": 0, "owned_by": "harness"}
+    return web.json_response({"object": "list", "data": [{"id": n, **fields} for n in names]})
+
+
+async def offer(request: web.Request) -> web.Response:
+    """Answer POST /harness/models: list the models of this version from now on, never an older."""
+    held = request.app[VERSION]
+    held[0] = max(held[0], int((await request.json())["version"]))
+    return web.json_response({"version": held[0]})
 
 
 async def completions(request: web.Request) -> web.StreamResponse:
@@ -179,13 +194,14 @@ def _recorded(app: web.Application, tokens: TokenStream) -> Iterator[None]:
 def create_app(writer: HistoryWriter) -> web.Application:
     """Return the provider's application; it flushes `writer` every 50 ms and closes it."""
     app = web.Application(client_max_size=16 * 1024 * 1024)
-    app[WRITER], app[ENDING] = writer, asyncio.Event()
+    app[WRITER], app[ENDING], app[VERSION] = writer, asyncio.Event(), [0]
 
     async def ending(_: web.Application) -> None:
         app[ENDING].set()
 
     app.on_shutdown.append(ending)
     app.add_routes([web.get("/v1/models", models), web.post("/v1/chat/completions", completions)])
+    app.router.add_post("/harness/models", offer)
     app.cleanup_ctx.append(_flushing)
     return app
 

@@ -16,7 +16,7 @@ Every file starts with a header; every file has one writer; readers merge by `t`
 | fault | id, event, name, kind, target, nodes, workers, evidence | event `inject`, `confirm`, `heal`, `confirm_heal` or `error` |
 | switch | node, observer, why | the instant a new primary could serve (`+switch-master`, slots shown, first PING) |
 | role | node, role | a node's role as seen over a direct connection, on change |
-| sample | probe, values… | probe `worker` (worker, connections, rss, fds, threads, cpu), `redis` (node, clients, memory, ops, role, …), `health` (worker, path, status, ms; of a refusal its detail), `process` (name, cpu, rss; of everything but the workers) |
+| sample | probe, values… | probe `worker` (worker, connections, rss, fds, threads, cpu, log: bytes), `redis` (node, clients, memory, ops, role, …), `health` (worker, path, status, ms; of a refusal its detail), `process` (name, cpu, rss; of everything but the workers) |
 | stall | worker, ms, raw_ms | the worst loop stall of the last period, less the thread's run delay and what the hypervisor took |
 | exit | name, status, expected | a process of the run ended; `expected` when a fault or the end of load meant it to |
 | phase | name | plan, deploy, prepare, warmup, load, quiesce, collect, teardown; `t` is its start |
@@ -38,6 +38,17 @@ Operations (`op`), their arguments and results:
 | list_tasks | stream, chat_id | tasks |
 | stop | stream, by (`task` or `chat`), outlives | state |
 | event_post | n, origin | |
+| config_write | value | |
+| config_read | when | value (null when none of the load's) |
+| sign_in_try | account, wave | admitted |
+| models_refresh | version (that the provider lists now) | versions (how many models of which), models (in all) |
+| models_read | when | versions, models |
+| session_begin, session_late | session, value | |
+| session_end | session | |
+| session_again | session (whose cookie is used) | value (null when nothing is left) |
+| visit | guest | lost (whether the socket was) |
+| online_read | guest | online |
+| usage_read | guest | in_use |
 
 `token`, `session`, `stream` and `socket` are short names made by the harness, never secrets.
 """

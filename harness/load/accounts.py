@@ -35,13 +35,17 @@ class Account:
 
 @dataclass
 class Accounts:
-    """Everything that prepare made. `spare[k]` holds the token of sign-out step k."""
+    """Everything that prepare made.
+
+    `spare[k]` holds the token of sign-out step k, `guests[k]` is the account of visit k.
+    """
 
     admin: Account
     canary: Account
     users: list[Account] = field(default_factory=list)
     spare: list[Account] = field(default_factory=list)
     model: str = ""
+    guests: list[Account] = field(default_factory=list)
 
     def write(self, path: Path) -> None:
         """Write the accounts file; a reader sees all of it or none."""
@@ -61,5 +65,6 @@ class Accounts:
             canary=Account(**raw["canary"]),
             users=[Account(**entry) for entry in raw["users"]],
             spare=[Account(**entry) for entry in raw["spare"]],
+            guests=[Account(**entry) for entry in raw["guests"]],
             model=raw["model"],
         )

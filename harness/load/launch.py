@@ -48,10 +48,11 @@ async def start_load(
     entry = Entry.of(deployment)
     if not deployment.vetted:
         require_loopback(list(entry.urls))
-    capabilities = deployment.target.capabilities
+    capabilities, provider = deployment.target.capabilities, deployment.provider_url
     count = plan.scenario["load"]["processes"]
     share = deployment.max_rate / count
-    LoadSetup(entry.urls, capabilities, clock.base, entry.balancer, share).write(run)
+    setup = LoadSetup(entry.urls, capabilities, clock.base, entry.balancer, share, provider)
+    setup.write(run)
     environment = clean_environment(Path(harness.__file__).parents[1])
     processes = [
         await guardian.spawn(f"load-{number}", _command(run, number, count), environment)

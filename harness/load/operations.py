@@ -70,7 +70,7 @@ class Operations:
 
     def sign_out(self, account: Account, worker: int, scheduled: float) -> Answer:
         """Sign the token out."""
-        return self._do(
+        return self.do(
             "sign_out",
             account,
             worker,
@@ -81,7 +81,7 @@ class Operations:
 
     def session_write(self, account: Account, worker: int, value: int) -> Answer:
         """Write the user's counter into the server-side session."""
-        return self._do(
+        return self.do(
             "session_write",
             account,
             worker,
@@ -93,7 +93,7 @@ class Operations:
     def session_read(self, account: Account, worker: int, when: str = "") -> Answer:
         """Read the counter back; `value` is null when the session does not hold it."""
         args = {"session": account.name, **({"when": when} if when else {})}
-        return self._do(
+        return self.do(
             "session_read",
             account,
             worker,
@@ -108,7 +108,7 @@ class Operations:
         """Start a chat; its tokens go to the user's socket. `socket` is (name, session id)."""
         self._context.streams.add(stream)
         fields = _chat_fields(stream, socket[1], self._context.accounts.model)
-        answer = self._do(
+        answer = self.do(
             "chat_start",
             account,
             worker,
@@ -135,7 +135,7 @@ class Operations:
             "chat_id": stream.chat_id,
             **({"when": when} if when else {}),
         }
-        return self._do(
+        return self.do(
             "list_tasks",
             account,
             worker,
@@ -150,7 +150,7 @@ class Operations:
             account, path = self._context.accounts.admin, f"/api/tasks/stop/{stream.tasks[0]}"
         else:
             path = f"/api/tasks/chat/{stream.chat_id}/stop"
-        answer = self._do(
+        answer = self.do(
             "stop",
             account,
             worker,
@@ -163,19 +163,19 @@ class Operations:
         return answer
 
     def _alive(self, op: str, account: Account, worker: int | None, args: dict[str, Any]) -> Answer:
-        answer = self._do(
+        answer = self.do(
             op,
             account,
             worker,
             ("GET", "/api/v1/auths/", None),
             {"token": account.token_name, **args},
             lambda body: {"alive": "id" in body},
-            also_ok=HTTP_UNAUTHORIZED,
+            also_ok=(HTTP_UNAUTHORIZED,),
         )
         answer.body = {"alive": "id" in answer.body} if answer.ok else {}
         return answer
 
-    def _do(
+    def do(
         self,
         op: str,
         account: Account,
@@ -183,11 +183,12 @@ class Operations:
         request: tuple[str, str, dict[str, Any] | None],
         args: dict[str, Any],
         result: Callable[[dict[str, Any]], dict[str, Any]],
-        also_ok: int = HTTP_OK,
+        also_ok: tuple[int, ...] = (),
     ) -> Answer:
-        """Send one request and record it; `also_ok` is a second status that is a true answer.
+        """Send one request and record it; `also_ok` are further statuses that are true answers.
 
-        One that had to wait for a free connection is recorded with the time when it was `sent`.
+        `result` makes what is recorded of the body, which is `{"status": …}` for those. One that
+        had to wait for a free connection is recorded with the time when it was `sent`.
         """
         self._context.pace()
         identity = self._writer.invoke(op, worker=worker, **args)
@@ -219,7 +220,7 @@ class Operations:
         account: Account,
         worker: int | None,
         request: tuple[str, str, dict[str, Any] | None],
-        also_ok: int,
+        also_ok: tuple[int, ...],
     ) -> Answer:
         method, path, fields = request
         headers = account.headers() | self._entry.pin(worker)
@@ -263,15 +264,15 @@ def _session(url: str, environment: Environment, connections: int) -> FastHttpSe
     return session
 
 
-def _answer(response: Any, also_ok: int) -> Answer:
+def _answer(response: Any, also_ok: tuple[int, ...]) -> Answer:
     status = response.status_code
     if not status:
         return _failed(response.error)
     body = _json(response.content)
-    if status in (HTTP_OK, also_ok):
+    if status in (HTTP_OK, *also_ok):
         if body is None:
             return _failed(BadAnswer(f"{status} without a JSON object"))
-        return Answer(OK, status, {} if status == HTTP_UNAUTHORIZED else body)
+        return Answer(OK, status, body if status == HTTP_OK else {"status": status})
     outcome, code = classify(status, detail=body is not None and "detail" in body)
     return Answer(outcome, status, error=code, text=str(body))
 

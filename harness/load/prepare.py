@@ -79,10 +79,12 @@ class AccountMaker:
         sign_outs = sum(step.do == "sign_out" for step in plan.timetable)
         pools = -(-sign_outs // SIGN_INS_PER_ACCOUNT)
         pool = [self._account(f"spare-{n}") for n in range(pools)]
-        await _all(self._add(n, a, admin) for n, a in enumerate([*users, canary, *pool]))
+        visits = sum(step.do == "visit" for step in plan.timetable)
+        guests = [self._account(f"guest-{n}") for n in range(visits)]
+        await _all(self._add(n, a, admin) for n, a in enumerate([*users, canary, *pool, *guests]))
         spare = [self._spare(pool[k % pools], k) for k in range(sign_outs)]
-        await _all(self._sign_in(n, a) for n, a in enumerate([*users, canary, *spare]))
-        return Accounts(admin, canary, users, spare)
+        await _all(self._sign_in(n, a) for n, a in enumerate([*users, canary, *spare, *guests]))
+        return Accounts(admin, canary, users, spare, guests=guests)
 
     def _account(self, name: str) -> Account:
         address = forwarded_for(next(self._numbers))

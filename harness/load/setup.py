@@ -20,6 +20,7 @@ class LoadSetup:
     base: float  # CLOCK_MONOTONIC reading that the run's times count from
     balancer: str = ""  # its URL; empty: users dial the workers themselves
     max_rate: float = 0  # requests/s of each load process; 0: no limit
+    provider: str = ""  # the harness's own, as workers have it
 
     @property
     def entry(self) -> Entry:
@@ -35,8 +36,8 @@ class LoadSetup:
     def read(cls, run: RunFolder) -> LoadSetup:
         """Read the file."""
         raw = orjson.loads(setup_path(run).read_bytes())
-        urls, capabilities = tuple(raw["urls"]), frozenset(raw["capabilities"])
-        return cls(urls, capabilities, raw["base"], raw["balancer"], raw["max_rate"])
+        lists = {"urls": tuple(raw["urls"]), "capabilities": frozenset(raw["capabilities"])}
+        return cls(**(raw | lists))
 
 
 def setup_path(run: RunFolder) -> Path:

@@ -8,10 +8,13 @@ import gevent
 from gevent.pool import Pool
 
 from harness.load.accounts import Account
+from harness.load.agreement import Agreement
 from harness.load.context import LoadContext
 from harness.load.operations import Answer, Operations
+from harness.load.session_ends import SessionEnds
 from harness.load.sockets import UserSocket
 from harness.load.streams import Stream
+from harness.load.visits import Visits
 from harness.plan import STREAMS_OUTLIVE_S, Step
 
 AT_ONCE = 4000  # steps under way; more than this is shed and recorded, never queued
@@ -36,6 +39,9 @@ class Timetable:
             "read": self._read,
             "stop": self._stop,
             "sign_out": self._sign_out,
+            "visit": Visits(context, operations).perform,
+            "session_end": SessionEnds(context, operations).perform,
+            **Agreement(context, operations).steps(),
         }
         self.signed_out: list[Account] = []
 

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from harness.clock import monotonic
-from harness.deploy.model import Worker
+from harness.deploy.model import Process, Worker
 from harness.faults.sockets import Address, descriptors, established, inodes_of
 from harness.probes.base import Probe
 from harness.probes.timing import ticks
@@ -32,10 +32,12 @@ class WorkerProbe(Probe):
         async for _ in ticks(PERIOD_S):
             sockets = established(self._peers.keys())
             for worker in self.deployment.workers:
-                if worker.process is not None and worker.process.exit_status is None:
-                    self._sample(worker, worker.process.pid, sockets)
+                process = worker.process
+                if process is not None and process.exit_status is None:
+                    self._sample(worker, process, sockets)
 
-    def _sample(self, worker: Worker, pid: int, sockets: dict[int, Address]) -> None:
+    def _sample(self, worker: Worker, process: Process, sockets: dict[int, Address]) -> None:
+        pid = process.pid
         targets = descriptors(pid)
         usage = usage_of(pid)
         if not targets or usage is None:
@@ -52,6 +54,7 @@ class WorkerProbe(Probe):
             fds=len(targets),
             threads=threads,
             cpu=self._share(worker.number, cpu),
+            log=process.log.stat().st_size,
         )
 
     def _share(self, worker: int, used: float) -> float:

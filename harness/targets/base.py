@@ -16,6 +16,10 @@ SESSION_DATA = "session_data"  # /api/v1/session/data reads and writes server-si
 STOP_STATES = "stop_states"  # a stop answers requested, cancelled, finished or not_found
 RESYNC_HINT = "resync_hint"  # sockets are told when a gap could not be closed
 READY = "ready"  # /ready tells the truth about dependencies
+CONFIG = "config"  # an admin changes configuration that all workers use
+SIGN_IN_LIMIT = "sign_in_limit"  # sign-ins of one account are limited, across workers
+PRESENCE = "presence"  # who is online, which models are in use, on any worker
+MODEL_LISTS = "model_lists"  # /api/models lists the provider's models; ?refresh=true asks anew
 
 # What the harness sees by itself of a deployment that it started; of an external one it may not.
 PROVIDER = "provider"  # its own provider streams the answers, and knows what became of each

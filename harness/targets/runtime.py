@@ -9,9 +9,13 @@ from typing import ClassVar
 
 from harness.errors import UserError
 from harness.targets.base import (
+    CONFIG,
+    MODEL_LISTS,
+    PRESENCE,
     READY,
     RESYNC_HINT,
     SESSION_DATA,
+    SIGN_IN_LIMIT,
     STOP_STATES,
     RedisAccess,
     Target,
@@ -25,7 +29,12 @@ class RuntimeTarget(Target):
     """`runtime serve` per worker, or a command that takes the same options (a mutant)."""
 
     name: ClassVar[str] = "runtime"
-    capabilities: frozenset[str] = frozenset({SESSION_DATA, STOP_STATES, RESYNC_HINT, READY})
+    capabilities: frozenset[str] = frozenset(
+        {
+            *(SESSION_DATA, STOP_STATES, RESYNC_HINT, READY),
+            *(CONFIG, SIGN_IN_LIMIT, MODEL_LISTS, PRESENCE),
+        }
+    )
     channels: ClassVar[Mapping[str, str]] = {
         "events": f"{PREFIX}:socketio",  # of the stock manager; the log is no channel
         "tasks": f"{PREFIX}:tasks:commands",

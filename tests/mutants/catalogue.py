@@ -32,6 +32,12 @@ SHORT_BASELINE = (
     *("warmup_s=1", "duration_s=6", "load.users=30", "load.chats.tokens=30"),
     "enough={stops: 40, sign_outs: 12, canaries_per_pair: 16}",
 )
+SHORT_AGREEMENT = (
+    *("warmup_s=1", "duration_s=9", "load.users=10", "load.chats.tokens=20", "workers=2"),
+    "focus={stops_per_s: 2, sign_outs_per_s: 1, canaries_per_s: 1, config_changes_per_s: 1, "
+    "sign_in_bursts_per_s: 0.4, model_refreshes_per_s: 0.5}",
+    "enough={}",
+)
 SHORT_RESTART = (
     "faults=[{at: 1.5, kind: kill, target: primary, for_s: 1.5, restart: kept}]",
     *("warmup_s=1", "duration_s=7.5", "load.users=30", "load.chats.tokens=30"),
@@ -58,6 +64,26 @@ MUTANTS: tuple[Mutant, ...] = (
         must=frozenset({"finished-unlisted"}),
         fast=True,
         settings=SHORT_BASELINE,
+    ),
+    Mutant(
+        "config-change-stays-local",
+        "baseline-standalone",
+        must=frozenset({"config-agrees"}),
+        # A refresh of model lists reaches the others as a change of the configuration.
+        may=frozenset({"model-list-fresh"}),
+        settings=SHORT_AGREEMENT,
+    ),
+    Mutant(
+        "limit-per-worker",
+        "baseline-standalone",
+        must=frozenset({"limit-held"}),
+        settings=SHORT_AGREEMENT,
+    ),
+    Mutant(
+        "stale-model-list",
+        "baseline-standalone",
+        must=frozenset({"model-list-fresh"}),
+        settings=SHORT_AGREEMENT,
     ),
     Mutant(
         "events-dropped-while-redis-down",

@@ -13,10 +13,23 @@ from harness.checks.judge import Judgement, judge_run
 from harness.deploy.folder import RunFolder
 from harness.plan import make_plan
 from harness.scenario import Scenario
+from harness.vocabulary import LOADS
 
 WORKERS = 2
 KILL, SWITCH, HEAL, END, COLLECT = 10.0, 11.5, 15.0, 40.0, 46.0
 Record = dict[str, Any]
+AGREEMENT = dict.fromkeys(LOADS.values(), 1.0)  # so that everything applies
+RESULTS = (
+    "alive",
+    "state",
+    "sent",
+    "tasks_now",
+    "admitted",
+    "versions",
+    "models",
+    "online",
+    "in_use",
+)
 
 
 class History:
@@ -25,6 +38,7 @@ class History:
     def __init__(self, fault: bool = True, **scenario: Any) -> None:
         self.records: list[Record] = []
         self.capabilities = ["session_data", "stop_states", "resync_hint", "ready"]
+        self.capabilities += ["config", "sign_in_limit", "model_lists", "presence"]
         faults = [{"kind": "kill", "target": "primary", "at": 8, "for_s": 5}] if fault else []
         self.scenario = Scenario.model_validate(
             {
@@ -34,6 +48,7 @@ class History:
                 "workers": WORKERS,
                 "duration_s": 40,
                 "faults": faults,
+                "focus": AGREEMENT,
                 **scenario,
             }
         )
@@ -65,12 +80,10 @@ class History:
         self._n += 1
         worker = fields.pop("worker", 0)
         identity = f"op-{self._n}"
-        result = {
-            key: fields.pop(key) for key in ("alive", "state", "tasks_now", "sent") if key in fields
-        }
+        result = {key: fields.pop(key) for key in RESULTS if key in fields}
         if "tasks_now" in result:
             result["tasks"] = result.pop("tasks_now")
-        if op == "session_read":
+        if op in ("session_read", "config_read", "session_again"):
             result["value"] = fields.pop("value")
         self.add("invoke", t, id=identity, op=op, worker=worker, **fields)
         return self.add(outcome, t + took, id=identity, op=op, **result)
@@ -131,6 +144,9 @@ def healthy(fault: bool = True, **scenario: Any) -> History:
     h.op("stop", 21.4, stream="s2", by="chat", outlives=True, state="requested")
     h.op("list_tasks", 30, stream="s2", tasks_now=[])
     _sessions(h)
+    _agreement(h)
+    ended_session(h, "e0", 20)
+    visit(h, "guest-0", 20)
     _probes(h)
     h.add("note", COLLECT - 0.1, level="info", text="load-0: finished")
     return h
@@ -146,6 +162,46 @@ def _sessions(h: History) -> None:
     h.op("session_write", 17.5, session="u0", value=1)
 
 
+def _agreement(h: History) -> None:
+    """Two changes of the configuration, an account tried beyond its limit, two model lists."""
+    h.op("config_write", 17, value=0).op("config_write", 24, value=1, worker=1)
+    h.op("models_refresh", 17, version=1, versions={"1": 20}, models=21)
+    h.op("models_refresh", 24, version=2, versions={"2": 20}, models=21, worker=1)
+    for worker in range(WORKERS):
+        for number, t in ((0, 20.0), (1, 30.0)):
+            h.op("config_read", t, value=number, worker=worker)
+            listed = {str(number + 1): 20}
+            h.op("models_read", t + 1, versions=listed, models=21, worker=worker)
+    tries(h, "limit-0", 26, 15)
+
+
+def tries(h: History, account: str, t: float, admitted: int, denied: int = 4, **how: Any) -> None:
+    """Add attempts on one account, first those that are admitted."""
+    for number in range(admitted + denied):
+        fields = {"account": account, "wave": 0, "worker": number % WORKERS}
+        h.op("sign_in_try", t + number / 100, admitted=number < admitted, **fields, **how)
+
+
+def ended_session(h: History, name: str, t: float, found: int | None = None) -> None:
+    """Add a sign-out that overtakes a request of its session, and looks for the session."""
+    h.op("session_late", t, took=0.5, session=name, value=2)
+    h.op("session_end", t + 0.1, session=name, worker=1)
+    for worker in range(WORKERS):
+        h.op("session_again", t + 1, session=name, worker=worker, value=found)
+
+
+def visit(h: History, guest: str, t: float, online: float = 0.5, in_use: float = 0.5) -> None:
+    """Add a visit of 2 s; the guest is shown as there for so many seconds more."""
+    h.op("visit", t, took=2, guest=guest)
+    h.op("online_read", t + 1, guest=guest, online=True)
+    h.op("usage_read", t + 1, guest=guest, in_use=True)
+    for tick in range(16):
+        sent = t + 2.1 + tick
+        for worker in range(WORKERS):
+            h.op("online_read", sent, guest=guest, worker=worker, online=tick < online)
+            h.op("usage_read", sent, guest=guest, worker=worker, in_use=tick < in_use)
+
+
 def _probes(h: History) -> None:
     for tick in range(int(COLLECT * 2)):
         t = tick / 2
@@ -155,7 +211,7 @@ def _probes(h: History) -> None:
             h.op("event_post", t + 0.1, n=tick, origin=worker, worker=worker)
             for at in range(WORKERS):
                 h.add("canary", t + 0.12, event="heard", n=tick, origin=worker, at=at, sent=t + 0.1)
-            h.add("sample", t, probe="worker", worker=worker, connections=12)
+            h.add("sample", t, probe="worker", worker=worker, connections=12, log=int(t * 100))
             h.add("stall", t, worker=worker, ms=4.0, raw_ms=5.0)
             for path in ("/health", "/ready"):
                 fields = {"worker": worker, "path": path, "status": 200, "ms": 3.0, "sent": t}

@@ -8,7 +8,19 @@ from pathlib import Path
 import pytest
 
 from harness.verdict import Verdict
-from tests.unit.histories import END, HEAL, KILL, SWITCH, History, healthy, names, stream
+from tests.unit.histories import (
+    END,
+    HEAL,
+    KILL,
+    SWITCH,
+    History,
+    ended_session,
+    healthy,
+    names,
+    stream,
+    tries,
+    visit,
+)
 
 Change = Callable[[History], object]
 
@@ -71,6 +83,32 @@ def _unlisted(h: History) -> None:
     h.op("list_tasks", 25, stream="hidden", tasks_now=[])
 
 
+def _storm(h: History) -> None:
+    """Worker 1 writes 100 kB/s from the kill to the heal."""
+    for r in h.records:
+        if r.get("probe") == "worker" and r["worker"] == 1:
+            r["log"] += int(100_000 * (min(max(r["t"], KILL), HEAL) - KILL))
+
+
+def _shows(value: int | None, t: float) -> Change:
+    return lambda h: h.op("config_read", t, value=value, worker=1)
+
+
+def _changed_in_the_fault(h: History) -> None:
+    """Worker 1 has a change that the fault met a second after the heal, in its time."""
+    h.op("config_write", KILL + 1, value=7).op("config_read", HEAL + 1, value=-1, worker=1)
+
+
+def _undecided_change(h: History) -> None:
+    """Leave a change unanswered: it may be seen at any time."""
+    h.op("config_write", 5, value=9, outcome="info").op("config_read", 35, value=9, worker=1)
+
+
+def _lists(versions: dict[str, int], t: float) -> Change:
+    fields = {"versions": versions, "models": 1 + sum(versions.values()), "worker": 1}
+    return lambda h: h.op("models_read", t, **fields)
+
+
 def _ready_no(h: History) -> None:
     h.add("sample", 30, probe="health", worker=0, path="/ready", status=503, ms=2.0, sent=30.0)
 
@@ -130,6 +168,12 @@ BROKEN: list[tuple[str, str, Change]] = [
         "never written",
         lambda h: h.op("session_read", 19, session="u0", value=7),
     ),
+    ("session-stays-removed", "it is back", lambda h: ended_session(h, "e1", 30, found=2)),
+    ("session-stays-removed", "never ended", lambda h: ended_session(h, "e1", 30, found=1)),
+    ("nobody-lingers", "online after 11 s", lambda h: visit(h, "guest-1", 22, online=12)),
+    ("nobody-lingers", "long after the heal", lambda h: visit(h, "guest-1", 11, online=16)),
+    ("usage-ends", "in use after 11 s", lambda h: visit(h, "guest-1", 22, in_use=12)),
+    ("logs-bounded", "a storm", _storm),
     ("stop-ends-task", "too late", _running("late", 25, 28)),
     ("stop-ends-task", "never", _running("never", 25, None)),
     ("stop-ends-task", "late after the heal", _running("late", 12, HEAL + 6)),
@@ -183,11 +227,25 @@ BROKEN: list[tuple[str, str, Change]] = [
     ("sockets-kept-and-back", "lost on another worker", _socket_lost(12, 13, workers=[1])),
     ("sockets-kept-and-back", "back late", _socket_lost(12, HEAL + 6, workers=[0])),
     ("sockets-kept-and-back", "never back", _socket_lost(12, None, workers=[])),
+    ("config-agrees", "one worker has the old value", _shows(0, 33)),
+    ("config-agrees", "one worker has none", _shows(None, 33)),
+    ("config-agrees", "it goes back long after", _shows(0, END - 1)),
+    ("limit-held", "once per worker", lambda h: tries(h, "limit-1", 30, 30)),
+    ("limit-held", "one more", lambda h: tries(h, "limit-1", 30, 16)),
+    ("limit-held", "more than once per worker in a fault", lambda h: tries(h, "x", 12, 31)),
+    ("limit-held", "denied too early", lambda h: tries(h, "limit-1", 30, 14)),
+    ("model-list-whole", "empty", _lists({}, 21.5)),
+    ("model-list-whole", "a part", _lists({"1": 19}, 21.5)),
+    ("model-list-whole", "mixed", _lists({"1": 10, "2": 10}, 24.1)),
+    ("model-list-whole", "empty in the fault", _lists({}, 12)),
+    ("model-list-fresh", "the old one", _lists({"1": 20}, 33)),
+    ("model-list-fresh", "none", _lists({}, 33)),
     ("loop-stall", "300 ms", lambda h: h.add("stall", 12, worker=1, ms=300.0, raw_ms=310.0)),
     ("health-answers", "slow", _health(200, 1200.0)),
     ("health-answers", "an error", _health(500, 2.0)),
     ("health-answers", "no answer", _health(0, 2000.0)),
     ("ready-truthful", "not ready with nothing broken", _ready_no),
+    ("ready-means-working", "ready, and its task runs on", _running("deaf", 25, 36.5)),
     ("recovery", "failed before the fault", lambda h: h.op("me", 5, outcome="fail", token="u0")),
     (
         "recovery",
@@ -223,6 +281,12 @@ THIN: list[tuple[str, Change]] = [
     ("sign-out-stays", lambda h: h.without(when="final")),
     ("session-read-your-writes", lambda h: h.without(op="session_read")),
     ("session-read-your-writes", lambda h: h.without(k="ok", op="session_write")),
+    ("session-stays-removed", lambda h: h.without(op="session_end")),
+    ("session-stays-removed", lambda h: h.without(op="session_late")),
+    ("session-stays-removed", lambda h: h.without(op="session_again", worker=1)),
+    ("nobody-lingers", lambda h: h.without(op="visit")),
+    ("usage-ends", lambda h: h.without(op="usage_read")),
+    ("logs-bounded", lambda h: h.without(probe="worker", worker=1)),
     ("stop-ends-task", lambda h: h.without(op="stop")),
     ("stop-ends-task", lambda h: h.without(k="stream")),
     ("stop-ends-task", _running("open", 44.5, None)),
@@ -237,6 +301,18 @@ THIN: list[tuple[str, Change]] = [
     ("connections-bounded-and-back", lambda h: h.without(probe="worker", worker=1)),
     ("sockets-kept-and-back", lambda h: h.without(op="connect")),
     ("sockets-kept-and-back", _lost_at_the_end),
+    ("config-agrees", lambda h: h.without(op="config_write")),
+    ("config-agrees", lambda h: h.without(op="config_read", worker=1)),
+    ("limit-held", lambda h: h.without(op="sign_in_try")),
+    ("limit-held", lambda h: h.without(op="sign_in_try") and tries(h, "x", 30, 15, denied=0)),
+    ("model-list-whole", lambda h: h.without(op="models_refresh")),
+    (
+        "model-list-whole",
+        lambda h: h.without(op="models_read").without(op="models_refresh", worker=1),
+    ),
+    ("model-list-fresh", lambda h: h.without(op="models_refresh")),
+    ("ready-means-working", lambda h: h.without(op="stop")),
+    ("ready-means-working", lambda h: h.without(path="/ready", worker=0)),
     ("loop-stall", lambda h: h.without(k="stall", worker=1)),
     ("health-answers", lambda h: h.without(path="/health", worker=0)),
     ("ready-truthful", lambda h: h.without(path="/ready", worker=0)),
@@ -343,6 +419,15 @@ EXCUSED: list[tuple[str, Change]] = [
         "connections-bounded-and-back",
         lambda h: h.add("sample", HEAL + 8, probe="worker", worker=0, connections=30),
     ),
+    ("config-agrees", _shows(0, 25)),
+    ("config-agrees", _changed_in_the_fault),
+    ("config-agrees", _undecided_change),
+    ("ready-means-working", _running("slow", 25, 34)),
+    ("ready-means-working", lambda h: (_running("deaf", 25, 36.5)(h), _ready_no(h))),
+    ("nobody-lingers", lambda h: visit(h, "guest-1", 10, online=12)),
+    ("limit-held", lambda h: tries(h, "limit-1", 12, 30)),
+    ("limit-held", lambda h: tries(h, "limit-1", 30, 9, outcome="info")),
+    ("model-list-fresh", _lists({"1": 20}, 26)),
     ("sockets-kept-and-back", _socket_lost(12, HEAL + 4, workers=[0])),
     ("sockets-kept-and-back", _socket_lost(12, 12.5, workers=[])),
     ("sockets-kept-and-back", lambda h: h.add("socket", 9, socket="canary-w0", event="lost")),

@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import ClassVar
 
 from harness.errors import UserError
-from harness.targets.base import SESSION_DATA, Target, WorkerSpec
+from harness.targets.base import (
+    CONFIG,
+    MODEL_LISTS,
+    PRESENCE,
+    READY,
+    SESSION_DATA,
+    SIGN_IN_LIMIT,
+    Target,
+    WorkerSpec,
+)
 
 KEYS = {"events": "socketio", "tasks": "tasks", "sessions": "starsessions."}
 
@@ -21,7 +30,9 @@ class StockTarget(Target):
     """`uvicorn harness.targets.stock.app:app` per worker; SQLite, one Redis server."""
 
     name: ClassVar[str] = "stock"
-    capabilities: frozenset[str] = frozenset({SESSION_DATA})
+    capabilities: frozenset[str] = frozenset(
+        {SESSION_DATA, READY, CONFIG, SIGN_IN_LIMIT, MODEL_LISTS, PRESENCE}
+    )
     topologies: ClassVar[frozenset[str]] = frozenset({"standalone"})
     channels: ClassVar[Mapping[str, str]] = {"events": "socketio", "tasks": "tasks:stop"}
 

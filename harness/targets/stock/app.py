@@ -14,23 +14,27 @@ from redis.asyncio import Redis
 from starsessions import SessionAutoloadMiddleware, SessionMiddleware
 from starsessions.stores.redis import RedisStore
 
-from harness.targets.stock import tasks, users
-from harness.targets.stock.settings import REDIS_URL
+from harness.targets.stock import config, models, pools, tasks, users
+from harness.targets.stock.settings import REDIS_URL, redis
 from harness.targets.stock.sockets import sio, tell
 from harness.targets.stock.users import Current
 
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    """Listen for stops as long as the app runs."""
-    listener = asyncio.create_task(tasks.listen_for_stops())
+    """Listen for stops and clean up as long as the app runs."""
+    work = [tasks.listen_for_stops(), pools.clean_usage()]
+    running = [asyncio.create_task(one) for one in work]
     yield
-    listener.cancel()
+    for one in running:
+        one.cancel()
 
 
 api = FastAPI(lifespan=lifespan)
 api.include_router(users.router)
 api.include_router(tasks.router)
+api.include_router(config.router)
+api.include_router(models.router)
 api.add_middleware(SessionAutoloadMiddleware, paths=["/api/v1/session"])
 api.add_middleware(
     SessionMiddleware,
@@ -47,6 +51,12 @@ async def health() -> dict[str, bool]:
     return {"status": True}
 
 
+@api.get("/ready")
+async def ready() -> dict[str, bool]:
+    """Say that Redis answers."""
+    return {"status": bool(await redis.ping())}
+
+
 @api.get("/api/v1/session/data")
 async def session_data(request: Request, _user: Current) -> dict[str, Any]:
     """Return what the session holds."""
@@ -58,6 +68,18 @@ async def keep_in_session(values: dict[str, Any], request: Request, _user: Curre
     """Keep values in the session."""
     request.session.update(values)
     return {"data": dict(request.session)}
+
+
+@api.get("/api/v1/users/{user_id}/active")
+async def active(user_id: str, _user: Current) -> dict[str, bool]:
+    """Tell whether a user is online."""
+    return {"active": await pools.online(user_id)}
+
+
+@api.get("/api/usage")
+async def usage(_user: Current) -> dict[str, list[str]]:
+    """Return the models in use."""
+    return {"model_ids": await pools.used()}
 
 
 @api.post("/api/v1/chats/new")

@@ -6,6 +6,7 @@ from typing import Any
 
 import socketio
 
+from harness.targets.stock import pools
 from harness.targets.stock.settings import REDIS_URL
 from harness.targets.stock.users import who
 
@@ -21,7 +22,20 @@ async def user_join(sid: str, data: dict[str, Any]) -> dict[str, Any]:
     """Let a socket into its user's room."""
     user = await who(data["auth"]["token"])
     await sio.enter_room(sid, f"user:{user['id']}")
+    await pools.joined(sid, user["id"])
     return {"id": user["id"], "name": user["name"]}
+
+
+@sio.on("usage")  # type: ignore[untyped-decorator]  # shipped without types
+async def usage(_sid: str, data: dict[str, Any]) -> None:
+    """Take note of a model in use."""
+    await pools.uses(data["model"])
+
+
+@sio.on("disconnect")  # type: ignore[untyped-decorator]  # shipped without types
+async def disconnect(sid: str, _reason: str) -> None:
+    """Forget the socket."""
+    await pools.left(sid)
 
 
 @sio.on("heartbeat")  # type: ignore[untyped-decorator]  # shipped without types

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import logging
 import os
 import sqlite3
 import time
@@ -13,11 +15,15 @@ from typing import Annotated, Any
 import jwt
 from fastapi import APIRouter, Depends, HTTPException, Request
 from pydantic import BaseModel
+from starsessions import load_session
 
+from harness.targets.stock.limiter import count_sign_in
 from harness.targets.stock.settings import DATABASE, SECRET_KEY, redis
 
 DAY_S = 86400
 User = dict[str, Any]
+FORGET = {"Set-Cookie": "token=; Max-Age=0; Path=/"}
+log = logging.getLogger(__name__)
 router = APIRouter(prefix="/api/v1/auths")
 
 
@@ -35,12 +41,13 @@ class SignUp(SignIn):
     role: str = "user"
 
 
-def _database() -> sqlite3.Connection:
-    database = sqlite3.connect(DATABASE, timeout=30)
-    database.execute(
+def database() -> sqlite3.Connection:
+    """Return a connection to the one database."""
+    rows = sqlite3.connect(DATABASE, timeout=30)
+    rows.execute(
         "CREATE TABLE IF NOT EXISTS users (id TEXT PRIMARY KEY, name, email UNIQUE, role, hash)"
     )
-    return database
+    return rows
 
 
 def _hash(password: str, salt: bytes) -> str:
@@ -49,9 +56,9 @@ def _hash(password: str, salt: bytes) -> str:
 
 def _add(form: SignUp) -> User:
     user = {"id": str(uuid.uuid4()), "name": form.name, "email": form.email, "role": form.role}
-    with closing(_database()) as database, database:
+    with closing(database()) as rows, rows:
         values = (*user.values(), _hash(form.password, os.urandom(16)))
-        database.execute("INSERT INTO users VALUES (?, ?, ?, ?, ?)", values)
+        rows.execute("INSERT INTO users VALUES (?, ?, ?, ?, ?)", values)
     return user
 
 
@@ -72,8 +79,12 @@ async def who(token: str) -> User:
 
 
 async def current_user(request: Request) -> User:
-    """Return the claims of the request's token."""
-    return await who(request.headers.get("authorization", "").removeprefix("Bearer "))
+    """Return the claims of the request's token; forget the cookie of one that is not good."""
+    try:
+        return await who(request.headers.get("authorization", "").removeprefix("Bearer "))
+    except Exception:
+        log.exception("the token was not accepted")
+        raise HTTPException(401, "sign in again", headers=FORGET) from None
 
 
 Current = Annotated[User, Depends(current_user)]
@@ -94,10 +105,15 @@ def add(form: SignUp, user: Current) -> User:
 
 
 @router.post("/signin")
-def sign_in(form: SignIn) -> User:
-    """Return a new token."""
-    with closing(_database()) as database:
-        found = database.execute(
+async def sign_in(form: SignIn) -> User:
+    """Return a new token, unless there were too many attempts."""
+    count_sign_in(form.email)
+    return await asyncio.to_thread(_sign_in, form)
+
+
+def _sign_in(form: SignIn) -> User:
+    with closing(database()) as rows:
+        found = rows.execute(
             "SELECT id, name, email, role, hash FROM users WHERE email = ?", (form.email,)
         ).fetchone()
     salt = bytes.fromhex(found[4].partition(":")[0]) if found else b""
@@ -113,7 +129,9 @@ async def me(user: Current) -> User:
 
 
 @router.post("/signout")
-async def sign_out(user: Current) -> dict[str, bool]:
-    """Sign the token out everywhere."""
+async def sign_out(request: Request, user: Current) -> dict[str, bool]:
+    """Sign the token out everywhere, and end the session."""
+    await load_session(request)
+    request.session.clear()
     await redis.set(f"revoked:{user['jti']}", "1", ex=DAY_S)
     return {"status": True}

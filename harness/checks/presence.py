@@ -1,0 +1,90 @@
+"""Who left is gone: pools of sessions and of models in use agree with reality."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from harness.checks.base import Check, Facts, Finding
+from harness.checks.measure import Worst, decide
+from harness.history.records import OK, Record
+from harness.targets.base import PRESENCE
+
+
+class _Gone(Check):
+    """Base: looks at what a guest's visit leaves behind, long enough after its end."""
+
+    family = "connections"
+    needs = frozenset({PRESENCE})
+    kinds = frozenset({OK})
+    field: ClassVar[str]  # what it says
+    words: ClassVar[str]
+
+    def __init__(self) -> None:
+        self._left: dict[str, tuple[float, str]] = {}  # guest → when, the visit's id
+        self._seen: set[str] = set()  # guests who were shown while they were there
+        self._after: list[tuple[str, float, int, bool, str]] = []  # guest, sent, worker, there, id
+
+    def feed(self, record: Record) -> None:
+        """Fold one record."""
+        asked = record["invoke"]
+        guest = asked["guest"]
+        if record["op"] == "visit":
+            self._left[guest] = (record["t"], record["id"])
+        elif guest in self._left:
+            there = bool(record[self.field])
+            self._after.append((guest, asked["t"], asked["worker"], there, record["id"]))
+        elif record[self.field]:
+            self._seen.add(guest)
+
+    def judge(self, facts: Facts) -> Finding:
+        """Return the finding."""
+        bound, bad, judged = facts.bounds["presence_gone_s"], Worst(), set()
+        for guest, sent, worker, there, identity in self._after:
+            left, visit = self._left[guest]
+            if sent > _gone_by(left, bound, facts) or not there:
+                judged.add(guest)
+            if there and sent > _gone_by(left, bound, facts):
+                late = sent - left
+                text = f"worker {worker}: {guest} {self.words} {late:.1f} s after leaving"
+                bad.add(late, text, sent, visit, identity)
+        proven = judged & self._seen
+        return decide(
+            self,
+            bad,
+            0,
+            f"times a guest who had left {self.words}",
+            "" if proven else "no guest was shown as there and looked for afterwards",
+            quantities={
+                "visits": len(self._left),
+                "shown_while_there": len(self._seen),
+                "looked_for_afterwards": len(judged),
+                "lingering_looks": bad.count,
+            },
+            bound=f"≤ {bound:g} s",
+        )
+
+
+def _gone_by(left: float, bound: float, facts: Facts) -> float:
+    """Return when nothing may be left: a fault in the meantime counts until its heal."""
+    met = [fault.window.end for fault in facts.faults if fault.window.overlaps(left, left + bound)]
+    return max([left, *met]) + bound + facts.clock_error
+
+
+class NobodyLingers(_Gone):
+    """The session pool holds sockets that exist."""
+
+    name = "nobody-lingers"
+    sentence = "Who left is soon no longer shown as online, also when the worker was killed."
+    ops = frozenset({"visit", "online_read"})
+    field = "online"
+    words = "was still shown as online"
+
+
+class UsageEnds(_Gone):
+    """The usage pool holds models that somebody uses."""
+
+    name = "usage-ends"
+    sentence = "A model that nobody uses any more is soon no longer shown as in use."
+    ops = frozenset({"visit", "usage_read"})
+    field = "in_use"
+    words = "was still shown as using a model"

@@ -65,6 +65,7 @@ def sweep(given: dict[str, Any], reports: Path, resume: Path | None) -> int:
 
 def _finish(results: Results, page: Path | None) -> int:
     """Print the recommendation and where the report is; return the exit code."""
+    from harness.capacity import words
     from harness.capacity.report import answers
 
     if page is None:
@@ -75,6 +76,8 @@ def _finish(results: Results, page: Path | None) -> int:
         for line in lines:
             click.echo(f"  {line}")
     click.echo(f"\n{results.recommendation}\n")
+    if disturbed := words.foreign(results.series, results.choices.cpus):
+        click.echo(disturbed, err=True)
     if results.incomplete:
         click.echo(f"Not whole: {results.incomplete}", err=True)
     if results.interrupted:

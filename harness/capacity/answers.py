@@ -65,6 +65,14 @@ class Series:
         """Return the most connections of one worker to one Redis node."""
         return max((point.node_connections for point in self.points), default=0)
 
+    def cpu_at(self, users: float) -> float:
+        """Return the workers' processor time at a load, between its two nearest points."""
+        import numpy as np
+
+        ordered = sorted(self.usable, key=lambda p: p.key.users)
+        loads = [p.key.users for p in ordered]
+        return float(np.interp(users, loads, [p.worker_cpu for p in ordered]))
+
 
 def _ratio(points: Sequence[Point], above: Any, below: Any) -> float | None:
     """Return the median ratio over the upper half of the loads: idle costs weigh less there."""
@@ -140,13 +148,15 @@ class Scaling:
 def scaling(series: Sequence[Series]) -> Scaling | None:
     """Return how the users of one topology grow with workers.
 
-    From measured processor time, which does not depend on how many workers share a processor.
-    None without a knee of one worker, and without a second number of workers.
+    From measured processor time, which does not depend on how many workers share a processor: all
+    at the least of the knees, because an overloaded worker does less for a user. None without a
+    knee of one worker, and without a second number of workers.
     """
-    costs = {s.workers: s.cpu_ms for s in series if s.cpu_ms}
-    one = next((s.knee.users for s in series if s.workers == 1), None)
-    if one is None or 1 not in costs or len(costs) < 2:
+    knees = {s.workers: s.knee.users for s in series if s.knee.users}
+    if 1 not in knees or len(knees) < 2:
         return None
+    one, common = knees[1], min(knees.values())
+    costs = {s.workers: s.cpu_at(common) for s in series if s.workers in knees}
     more = [(workers - 1, cost / costs[1] - 1) for workers, cost in costs.items() if workers > 1]
     sigma = sum(x * y for x, y in more) / sum(x * x for x, _ in more)
     return Scaling(float(one), max(0.0, sigma), _redis_users(series))

@@ -10,8 +10,8 @@ from harness.capacity.points import Point
 
 FIRST = 25
 MOST = 10_000
-CLOSE = 1.15  # a knee known within 15 % is close enough
-BEYOND = 1.6  # the law needs a load past the knee
+CLOSE = 1.2  # a knee known within 20 % is close enough
+BEYOND = 2.5  # times the knee: the law needs a load where throughput has stopped growing
 
 
 def next_load(points: Sequence[Point], objective: Objective, first: int = FIRST) -> int:

@@ -72,8 +72,9 @@ def workers(series: Sequence[Series], growth: Scaling, most: int) -> str:
     """Return users over workers: measured ones that had own processors, and predicted ones."""
     known = {s.workers: s.knee.users for s in series if s.own_processors and s.knee.users}
     values = {w: float(known.get(w) or growth.users(w)) for w in range(1, most + 1)}
-    plot = Plot("Users over workers", "workers, a processor each", "users", most + 0.5, 1.0)
-    plot.x_most, plot.y_most = most + 0.6, max(values.values()) * 1.15
+    highest = 1.1 * max(values.values())
+    plot = Plot("Users over workers", "workers, a processor each", "users", 1.0, highest)
+    plot.x_most = most + 0.6
     for count, users in values.items():
         kind = "measured" if count in known else "predicted"
         hint = f"{count} workers: {users:.0f} users, {kind}"

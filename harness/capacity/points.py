@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.checks.measure import quantile
 from harness.history.records import COMPLETIONS, Record
+from harness.probes.processes import MACHINE
 
 NOT_USERS = frozenset({"connect", "sign_in", "event_post", "token_probe"})  # instruments' and setup
 QUANTILES = ("p50", "p90", "p95", "p99")
@@ -29,7 +30,8 @@ class Key:
 class Point:
     """What one run measured, in its measured part. Processors are shares of one core.
 
-    `worker_cpu` is the sum over workers, `other_cpu` over everything else; `load_cpu` and
+    `worker_cpu` is the sum over workers, `other_cpu` over the rest of the run, `foreign_cpu` over
+    all that is not of the run: other programs, and what a hypervisor took. `load_cpu` and
     `redis_cpu` are those of the busiest load process and Redis server. Memory in bytes:
     `worker_rss` the sum over workers. `connections` is the most that one worker had to Redis in
     all, `node_connections` to one node. `broken` names guarantees that failed; `unusable` says why
@@ -46,6 +48,7 @@ class Point:
     other_cpu: float = 0.0
     load_cpu: float = 0.0
     redis_cpu: float = 0.0
+    foreign_cpu: float = 0.0
     late_ms: float = 0.0
     worker_rss: float = 0.0
     redis_memory: float = 0.0
@@ -165,9 +168,12 @@ class PointFold:
 
     def _resources(self) -> dict[str, Any]:
         cpu = {name: fmean(values) for name, values in self._each["process_cpu"].items()}
+        machine = cpu.pop(MACHINE, 0.0)
+        workers, others = _sum_of(self._each["worker_cpu"], fmean), sum(cpu.values())
         return {
-            "worker_cpu": round(_sum_of(self._each["worker_cpu"], fmean), 3),
-            "other_cpu": round(sum(cpu.values()), 3),
+            "worker_cpu": round(workers, 3),
+            "other_cpu": round(others, 3),
+            "foreign_cpu": round(max(0.0, machine - workers - others), 3),
             "load_cpu": round(_busiest(cpu, "load-"), 3),
             "redis_cpu": round(_busiest(cpu, "redis-"), 3),
             "late_ms": round(quantile(sorted(self._series["late_ms"]), 0.95), 1),

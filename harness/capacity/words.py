@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from harness.capacity.answers import (
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 HEADROOM = 0.75  # plan with so much of the knee: rates vary, and a worker may be away
 KIB = 1024
+QUIET = 0.1  # of the machine: what its own services may use
 
 
 def named(series: Series) -> str:
@@ -235,6 +237,18 @@ def method(choices: Choices) -> list[str]:
         "A point is not used when a load process or the generator's processors were nearly full, "
         "or when operations began late: then the workers were not what limited.",
     ]
+
+
+def foreign(series: Sequence[Series], cpus: CpuPlan) -> str:
+    """Return what other programs took meanwhile; empty when the machine was quiet."""
+    taken = [point.foreign_cpu for s in series for point in s.points if point.operations]
+    if not taken or median(taken) < QUIET * cpus.total:
+        return ""
+    return (
+        f"Other programs used {median(taken):.1f} of the machine's {cpus.total} processors "
+        f"meanwhile (at most {max(taken):.1f}). The workers would carry more on a quiet machine: "
+        "measure again."
+    )
 
 
 def _workers(count: int) -> str:

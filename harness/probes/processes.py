@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from harness.clock import monotonic
 from harness.deploy.model import Deployment
@@ -15,6 +16,10 @@ from harness.probes.workers import usage_of
 
 PERIOD_S = 1.0
 HARNESS = "harness"
+MACHINE = "machine"  # everything that runs on it, whoever started it
+_TICK = os.sysconf("SC_CLK_TCK")
+_IDLE = (3, 4)  # fields of /proc/stat: idle, and waiting for a disk
+_COUNTED = 8  # what comes after is guests' time, which is counted before already
 
 
 class ProcessProbe(Probe):
@@ -35,8 +40,10 @@ class ProcessProbe(Probe):
     async def watch(self) -> None:
         """Sample all processes once a second."""
         async for _ in ticks(PERIOD_S):
+            self._record(MACHINE, 0, busy_seconds(), 0)
             for name, pid in self._processes():
-                self._sample(name, pid)
+                if (usage := usage_of(pid)) is not None:  # None: it ended a moment ago
+                    self._record(name, pid, usage[0], usage[2])
 
     def _processes(self) -> Iterator[tuple[str, int]]:
         yield HARNESS, os.getpid()
@@ -46,13 +53,20 @@ class ProcessProbe(Probe):
             if name not in workers and process.exit_status is None:
                 yield name, process.pid
 
-    def _sample(self, name: str, pid: int) -> None:
-        usage = usage_of(pid)
-        if usage is None:
-            return  # it ended a moment ago
-        used, _, rss = usage
+    def _record(self, name: str, pid: int, used: float, rss: int) -> None:
+        """Record the processor time since the last sample, as a share of one core."""
         now = monotonic()
         if (before := self._used.get(pid)) is not None:
             cpu = round((used - before[0]) / (now - before[1]), 3)
             self.writer.record("sample", probe="process", name=name, cpu=cpu, rss=rss)
         self._used[pid] = (used, now)
+
+
+def busy_seconds() -> float:
+    """Return the seconds that all processors together have been busy, or were taken away."""
+    try:
+        fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:]
+    except OSError:
+        return 0.0
+    busy = [int(ticks) for place, ticks in enumerate(fields[:_COUNTED]) if place not in _IDLE]
+    return sum(busy) / _TICK

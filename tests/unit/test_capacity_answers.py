@@ -152,6 +152,25 @@ def test_a_point_counts_only_what_was_due_in_the_measured_part() -> None:
     assert values["latency_ms"]["p95"] == pytest.approx(500)
 
 
+def test_other_programs_on_the_machine_are_told_of() -> None:
+    """What is not of the run is the machine's time less the run's; a quiet machine is no news."""
+    sample = {"k": "sample", "probe": "process", "rss": 1}
+    records = [
+        {"k": "phase", "t": 1.0, "name": "load"},
+        {**sample, "t": 2.0, "name": "machine", "cpu": 1.9},
+        {**sample, "t": 2.0, "name": "redis-0", "cpu": 0.2},
+        {**sample, "t": 2.0, "name": "load-0", "cpu": 0.3},
+        {"k": "phase", "t": 4.0, "name": "quiesce"},
+    ]
+    values = PointFold().feed(records).finish()
+    assert values["foreign_cpu"] == pytest.approx(1.4)
+    assert (values["redis_cpu"], values["load_cpu"]) == (0.2, 0.3)
+    assert words.foreign([_series(1)], TWO) == ""
+    busy = [point(n, foreign_cpu=1.4) for n in (25, 50)]
+    series = make_series("standalone", 1, busy, GOAL, TWO)
+    assert "Other programs used 1.4 of the machine's 2 processors" in words.foreign([series], TWO)
+
+
 def _results(folder: Path, points: list[Point], interrupted: bool = False) -> Results:
     text = b"".join(orjson.dumps(p.to_json()) + b"\n" for p in points)
     (folder / "points.jsonl").write_bytes(text + b'{"key": {"topol')  # cut by SIGKILL

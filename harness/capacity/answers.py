@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
@@ -124,17 +124,20 @@ class Scaling:
 
     users(W) = one · W / (1 + σ(W - 1)), the scalability law over workers. σ is how much more
     processor time an operation takes with every further worker. `redis_users` is where one Redis
-    server would be full; None when it used too little to tell.
+    server would be full; None when it used too little to tell. `carried` are measured users by
+    workers, also where workers shared processors: with one each they carry no fewer.
     """
 
     one: float
     sigma: float
     redis_users: float | None
+    carried: Mapping[int, int] = field(default_factory=dict)
 
     def users(self, workers: int) -> float:
         """Return the users that so many workers carry, each on a processor of its own."""
         free = self.one * workers / (1 + self.sigma * (workers - 1))
-        return free if self.redis_users is None else min(free, self.redis_users)
+        limited = free if self.redis_users is None else min(free, self.redis_users)
+        return max(limited, float(self.carried.get(workers, 0)))
 
     @property
     def best(self) -> int:
@@ -159,7 +162,7 @@ def scaling(series: Sequence[Series]) -> Scaling | None:
     costs = {s.workers: s.cpu_at(common) for s in series if s.workers in knees}
     more = [(workers - 1, cost / costs[1] - 1) for workers, cost in costs.items() if workers > 1]
     sigma = sum(x * y for x, y in more) / sum(x * x for x, _ in more)
-    return Scaling(float(one), max(0.0, sigma), _redis_users(series))
+    return Scaling(float(one), max(0.0, sigma), _redis_users(series), knees)
 
 
 def _redis_users(series: Sequence[Series]) -> float | None:

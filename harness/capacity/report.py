@@ -151,7 +151,13 @@ def _series_data(series: Series) -> dict[str, Any]:
 
 def _growth_data(growth: Scaling) -> dict[str, Any]:
     users = {str(w): round(growth.users(w), 1) for w in (1, 2, 4, 8, 16)}
-    return {**asdict(growth), "best": growth.best, "predicted_users": users}
+    return {
+        "one": growth.one,
+        "sigma": growth.sigma,
+        "redis_users": growth.redis_users,
+        "best": growth.best,
+        "predicted_users": users,
+    }
 
 
 def answers(results: Results) -> list[tuple[str, list[str]]]:

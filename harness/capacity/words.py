@@ -89,7 +89,7 @@ def _predicted(growth: Scaling) -> str:
         f"{redis:.0f} users."
     )
     return (
-        f"With a processor for each, predicted from processor time per operation "
+        f"With a processor for each, predicted from how processor time grows "
         f"(σ = {growth.sigma:.3f} over workers), not measured: {more} {100 * WORTH:.0f} % of the "
         f"first; {_workers(far)} would carry about {growth.users(far):.0f} users.{limit}"
     )

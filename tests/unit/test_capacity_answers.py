@@ -84,6 +84,13 @@ def test_users_over_workers_follow_processor_time() -> None:
     assert growth.redis_users == pytest.approx(2000)
 
 
+def test_a_prediction_is_never_below_what_was_measured() -> None:
+    """Workers that shared a processor carry no fewer users with one each."""
+    growth = Scaling(100, 1.0, None, {2: 150})
+    assert growth.users(2) == 150
+    assert growth.users(3) == 100
+
+
 def test_one_number_of_workers_predicts_nothing() -> None:
     """Nor does a sweep without a single worker."""
     assert scaling([_series(1)]) is None

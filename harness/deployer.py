@@ -13,7 +13,7 @@ from harness.deploy.host import ProcessHost
 from harness.deploy.model import Deployment, Host
 from harness.deploy.provider import start_provider
 from harness.deploy.redis import launch_redis, place_redis
-from harness.deploy.workers import start_workers
+from harness.deploy.workers import detours_file, start_workers
 from harness.faults.absent import Absence
 from harness.history.writer import HistoryWriter
 from harness.load.prepare import prepare
@@ -106,7 +106,7 @@ class Deployer:
             self.say("Toxiproxy is missing: workers dial Redis directly (make setup)")
             return
         await start_toxiproxy(guardian, deployment)
-        self.links = Links(deployment)
+        self.links = Links(deployment, detours_file(self.run))
         await self.links.create(self.scenario.workers)
 
 

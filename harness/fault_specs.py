@@ -53,11 +53,12 @@ class Cut(_Fault):
     """Cut links. The modes are different faults, see docs/faults.md.
 
     `reset`: open connections end at once, new ones get RST. `held`: bytes stop both ways and are
-    delivered at the heal. `refused`: open connections close, new ones are refused.
+    delivered at the heal. `refused`: open connections close, new ones are refused. `half-open`:
+    open connections are silent for good and never closed, new ones pass.
     """
 
     kind: Literal["cut"]
-    mode: Literal["reset", "held", "refused"]
+    mode: Literal["reset", "held", "refused", "half-open"]
     target: str = "all-nodes"
     workers: str = "all-workers"
 

@@ -67,6 +67,13 @@ class Soak(Model):
     parts: int = Field(4, ge=2, le=100)
 
 
+class Pollers(Model):
+    """Clients that connect by long polling only, beside the users."""
+
+    clients: int = Field(0, ge=0)
+    sticky: bool = False
+
+
 class Load(Model):
     """Users with a socket each, and an open-loop timetable of reads beside them.
 
@@ -80,6 +87,7 @@ class Load(Model):
     reads_per_s: float = Field(10, ge=0)
     processes: int = Field(1, ge=1)
     connections: int = Field(200, ge=1)
+    pollers: Pollers = Pollers()
     shape: tuple[Piece, ...] = ()
     spike: Spike | None = None
     ramp: Ramp | None = None
@@ -97,6 +105,7 @@ class Load(Model):
 PARTS: dict[str, type[Model]] = {
     "load": Load,
     "chats": Chats,
+    "pollers": Pollers,
     "shape": Piece,
     "spike": Spike,
     "ramp": Ramp,

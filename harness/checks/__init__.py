@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from harness.checks import (
     agreement,
+    answers,
     connections,
     coverage,
     deaf,
     delivery,
+    handshakes,
     liveness,
     logs,
     presence,
@@ -40,6 +42,7 @@ def all_checks() -> list[Check]:
         deaf.CanariesDelivered(),
         connections.ConnectionsBack(),
         sockets.SocketsKept(),
+        handshakes.HandshakesKept(),
         presence.NobodyLingers(),
         presence.UsageEnds(),
         agreement.ConfigAgrees(),
@@ -53,6 +56,7 @@ def all_checks() -> list[Check]:
         logs.LogsBounded(),
         liveness.Recovery(),
         liveness.OthersUndisturbed(),
+        answers.RequestsEnd(),
         coverage.FaultHappened(),
         coverage.EnoughLoad(),
         coverage.LoadHealthy(),

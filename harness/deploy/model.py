@@ -127,11 +127,12 @@ class Balancer:
 class Link:
     """The way of one worker to one node, through Toxiproxy."""
 
-    name: str  # w0-redis-1
+    name: str  # w0-redis-1; after a half-open cut w0-redis-1.1
     worker: int
     node: str
     listen: tuple[str, int]
     upstream: tuple[str, int]
+    silent: tuple[tuple[str, int], ...] = ()  # earlier addresses, whose connections are half open
 
 
 @dataclass

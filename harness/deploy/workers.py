@@ -110,10 +110,16 @@ def hook_environment(
     }
     return {
         "HARNESS_LINKS": json.dumps(links),
+        "HARNESS_DETOURS": str(detours_file(run).resolve()),
         "HARNESS_HISTORY": str(run.history.resolve()),
         "HARNESS_BASE": repr(clock.base),
         "HARNESS_WORKER": str(worker.number),
     }
+
+
+def detours_file(run: RunFolder) -> Path:
+    """Return the file that tells the dial hook of links that were replaced."""
+    return run.data / "detours.json"
 
 
 def _secret(path: Path) -> str:

@@ -91,9 +91,15 @@ class Latency(LinkFault):
 
 
 class Cut(LinkFault):
-    """Cut: `reset` (RST), `held` (bytes stop, delivered at the heal) or `refused` (closed)."""
+    """Cut: `reset` (RST), `held` (delivered at the heal), `refused` (closed), or `half-open`."""
 
     kind: ClassVar[str] = "cut"
+
+    def available(self) -> str | None:
+        """Return why it cannot run: half-open needs the dial hook to lead new dials elsewhere."""
+        if self.spec["mode"] == "half-open" and not self.deployment.hooked:
+            return "half-open needs the dial hook, and this target's workers dial their links"
+        return super().available()
 
     async def change(self, links: list[Link]) -> None:
         """Cut the links in the mode of the scenario."""
@@ -102,5 +108,6 @@ class Cut(LinkFault):
             "reset": network.reset,
             "held": network.hold,
             "refused": network.refuse,
+            "half-open": network.half_open,
         }
         await ways[self.spec["mode"]](links)

@@ -49,6 +49,7 @@ Operations (`op`), their arguments and results:
 | visit | guest | lost (whether the socket was) |
 | online_read | guest | online |
 | usage_read | guest | in_use |
+| poll_connect | client, sticky | state (`connected`, or `refused` at the handshake) |
 
 `token`, `session`, `stream` and `socket` are short names made by the harness, never secrets.
 """

@@ -104,12 +104,14 @@ EXPECTED: Final = {
     "held": ({"silent"}, {"silent"}),
     "refused": ({"closed", "reset"}, {"refused"}),
     "reset": ({"closed", "reset"}, {"reset"}),
+    "half-open": ({"silent"}, {"answered"}),
     "latency": ({"answered"}, {"answered"}),
 }
 SENTENCES: Final = {
     "held": "no PONG within {low} ms",
     "refused": "open connection closed, new one refused within {high} ms",
     "reset": "open connection closed, new one reset within {high} ms",
+    "half-open": "no PONG on an open connection, on a new one within {high} ms",
     "latency": "PONG after {low} to {high} ms",
 }
 
@@ -118,8 +120,9 @@ async def while_on(link: Link, mode: str, least_ms: float, witness: Witness | No
     """Return the fact of a faulty link, None when its node is down; raise LinkError."""
     if witness is None:  # nobody answered before the fault
         return None
-    patience = SILENCE_S if mode == "held" else PONG_S
-    met = await asyncio.gather(witness.ping(patience), _new(link, patience))
+    open_s = SILENCE_S if mode in ("held", "half-open") else PONG_S
+    new_s = SILENCE_S if mode == "held" else PONG_S
+    met = await asyncio.gather(witness.ping(open_s), _new(link, new_s))
     for which, (what, ms), wanted in zip(("open", "new"), met, EXPECTED[mode], strict=True):
         if what not in wanted:
             if not await _node_answers(link):

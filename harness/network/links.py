@@ -4,6 +4,7 @@ Modes, and what they stand for (measured with Toxiproxy 2.12):
 
 | mode | open connections | new connections | stands for |
 |---|---|---|---|
+| half-open | silent for good, never closed | pass | a firewall that forgot its flows |
 | latency | every byte late | the same | a slow network |
 | held | silent; at the heal, what was held arrives | the same | a partition that heals |
 | refused | closed at once | refused | a firewall that rejects |
@@ -19,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
@@ -27,6 +29,7 @@ from toxiproxy.api import APIConsumer
 from toxiproxy.exceptions import ProxyExists
 
 from harness.deploy.model import Deployment, Link
+from harness.network.detour import detour, tell_dialers
 from harness.network.evidence import LinkError, Witness, after_heal, while_on
 from harness.network.toxiproxy import PORT, Control
 
@@ -43,8 +46,9 @@ NEUTRAL: dict[str, dict[str, int]] = {  # toxics that hold bytes, with attribute
 class Links:
     """Makes the links of a deployment and puts faults on them; every call changes a whole group."""
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, detours: Path | None = None) -> None:
         self.deployment = deployment
+        self._detours = detours  # the file that the workers' dial hook reads
         api = urlsplit(deployment.toxiproxy_url)
         self._control = Control(str(api.hostname), api.port or PORT)
         self._modes: dict[str, tuple[str, float]] = {}  # link → mode and, for latency, least ms
@@ -65,10 +69,7 @@ class Links:
             for worker in range(workers)
             for index, node in enumerate(nodes)
         ]
-        body = [
-            {"name": link.name, "listen": _text(link.listen), "upstream": _text(link.upstream)}
-            for link in links
-        ]
+        body = [_proxy_body(link) for link in links]
         await self._call(lambda api: api.post("/populate", json=body))
         deployment.links = links
 
@@ -99,11 +100,30 @@ class Links:
 
         await self._call(work)
 
+    async def half_open(self, links: Sequence[Link]) -> None:
+        """Silence open connections for good and let new ones pass; the links are replaced."""
+        if self._detours is None:
+            raise LinkError("half-open needs a file to tell the workers where to dial, got none")
+        await self._begin(links, "half-open")
+        new = {link.name: detour(link) for link in links}
+        body = [_proxy_body(link) for link in new.values()]
+        await self._call(lambda api: api.post("/populate", json=body))
+        deployment = self.deployment
+        deployment.links = [new.get(link.name, link) for link in deployment.links]
+        for old, link in new.items():
+            self._modes[link.name] = self._modes.pop(old)
+            if witness := self._witnesses.pop(old, None):
+                self._witnesses[link.name] = witness
+        await asyncio.to_thread(tell_dialers, self._detours, deployment.links)
+        await self._call(lambda api: _poison(api, links, "bandwidth", {"rate": 0}))
+
     async def heal(self, links: Sequence[Link]) -> None:
         """Take every toxic's effect away and enable the proxies; healed links stay as they are."""
         await self._call(lambda api: _heal(api, links))
         for link in links:
-            self._modes.pop(link.name, None)
+            mode, _ = self._modes.pop(link.name, ("", 0.0))
+            if mode == "half-open" and (witness := self._witnesses.pop(link.name, None)):
+                await witness.close()  # it stays silent, as every connection of before
 
     async def close(self) -> None:
         """Drop the connections that evidence keeps open; the links stay as they are."""
@@ -155,6 +175,10 @@ class Links:
 
 def _text(address: tuple[str, int]) -> str:
     return f"{address[0]}:{address[1]}"
+
+
+def _proxy_body(link: Link) -> dict[str, str]:
+    return {"name": link.name, "listen": _text(link.listen), "upstream": _text(link.upstream)}
 
 
 def _proxy(link: Link) -> Proxy:

@@ -14,6 +14,7 @@ from harness.probes.base import Probe
 from harness.probes.canary import CanaryProbe
 from harness.probes.exits import ExitProbe
 from harness.probes.health import HealthProbe
+from harness.probes.pollers import PollerProbe
 from harness.probes.processes import ProcessProbe
 from harness.probes.redis import RedisProbe
 from harness.probes.switch import switch_probe
@@ -45,6 +46,7 @@ class Probes:
             ProcessProbe(deployment, writer, context),
             HealthProbe(deployment, writer),
             CanaryProbe(deployment, plan, run, writer),
+            PollerProbe(deployment, plan, run, writer),
         ]
         self._started: list[Probe] = []
 

@@ -27,9 +27,9 @@ class WorkerProbe(Probe):
 
     async def watch(self) -> None:
         """Sample all workers four times a second."""
-        self._peers = peers_of(self)
         self._used: dict[int, tuple[float, float]] = {}
         async for _ in ticks(PERIOD_S):
+            self._peers = peers_of(self)  # a half-open cut changes the links
             sockets = established(self._peers.keys())
             for worker in self.deployment.workers:
                 process = worker.process
@@ -69,7 +69,11 @@ def peers_of(probe: Probe) -> dict[Address, str]:
     """Return address → node name of everything that counts as a connection to Redis."""
     deployment = probe.deployment
     if deployment.links:
-        return {link.listen: link.node for link in deployment.links}
+        return {
+            address: link.node
+            for link in deployment.links
+            for address in (link.listen, *link.silent)
+        }
     return {n.address: n.name for n in (*deployment.nodes, *deployment.sentinels)}
 
 

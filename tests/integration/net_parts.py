@@ -12,6 +12,7 @@ from harness.deploy.folder import RunFolder
 from harness.deploy.lease import Lease
 from harness.deploy.model import Deployment, Node
 from harness.deploy.spawner import Guardian
+from harness.deploy.workers import detours_file
 from harness.network.links import Links
 from harness.network.toxiproxy import start_toxiproxy
 from harness.targets import get_target
@@ -59,6 +60,6 @@ async def start_node(guardian: Guardian, name: str, host: str, *config: str) -> 
 async def linked(guardian: Guardian, deployment: Deployment, workers: int = 1) -> Links:
     """Start a real Toxiproxy and make the links."""
     await start_toxiproxy(guardian, deployment)
-    links = Links(deployment)
+    links = Links(deployment, detours_file(guardian.run))
     await links.create(workers)
     return links

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from net_parts import guarded, linked, start_node
 
 from harness.deploy.model import Deployment
 from harness.deploy.spawner import Guardian
+from harness.deploy.workers import detours_file
 from harness.errors import UserError
 from harness.network.evidence import LinkError, Witness
 from harness.network.links import Links
@@ -26,6 +28,7 @@ class Site:
         self.guardian = guardian
         self.deployment = deployment
         self.links = links
+        self.detours = detours_file(guardian.run)
         self.of_0 = [link for link in deployment.links if link.worker == 0]
         self.of_1 = [link for link in deployment.links if link.worker == 1]
 
@@ -111,6 +114,29 @@ async def test_latency_delays_both_ways_together(site: Site) -> None:
     await site.links.heal(site.of_0)
     assert "PONG within" in await site.links.evidence(site.of_0)
     await mine.close()
+
+
+async def test_half_open_silences_what_is_open_for_good_and_lets_new_dials_pass(
+    site: Site,
+) -> None:
+    """Old connections are never answered or closed again; the hook leads new dials elsewhere."""
+    mine, other = await site.open(), await site.open(worker=1)
+    await site.links.half_open(site.of_0)
+    assert (await mine.ping(0.3))[0] == "silent"
+    assert (await other.ping(1.0))[0] == "answered"
+    new, untouched = site.deployment.links
+    host = new.listen[0]
+    assert json.loads(site.detours.read_text()) == {f"{host}:20000": f"{host}:24000"}
+    assert untouched == site.of_1[0]
+    assert "no PONG on an open connection" in await site.links.evidence([new])
+    await site.links.heal([new])
+    assert "PONG within" in await site.links.evidence([new])
+    assert (await mine.answer(0.3))[0] == "silent"
+    await site.links.half_open([new])  # a second time: the first detour is silent as well
+    assert len(site.deployment.links[0].silent) == 2
+    await site.links.heal(site.deployment.links[:1])
+    await mine.close()
+    await other.close()
 
 
 async def test_a_fault_on_one_worker_leaves_the_other_alone(site: Site) -> None:

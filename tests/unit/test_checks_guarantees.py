@@ -32,7 +32,8 @@ def test_a_healthy_history_keeps_every_guarantee(fault: bool, tmp_path: Path) ->
     wrong = {f.name: f.reason for f in judgement.findings if f.verdict != Verdict.PASS}
     assert not wrong
     idle = [f.name for f in judgement.findings if not f.applicable]
-    assert idle == ["others-undisturbed"]  # no fault here spares a worker
+    # no client only polls, and no fault spares a worker
+    assert idle == ["handshakes-kept", "others-undisturbed"]
     assert judgement.outcome == "as_expected"
 
 
@@ -253,6 +254,17 @@ BROKEN: list[tuple[str, str, Change]] = [
         lambda h: h.op("me", SWITCH + 6, outcome="info", token="u0"),
     ),
     (
+        "handshakes-kept",
+        "the next request reaches another worker",
+        lambda h: h.op("poll_connect", 20, outcome="info", error="unknown-error"),
+    ),
+    ("requests-end", "a late answer", lambda h: h.op("me", 12, took=8.5, token="u0", alive=True)),
+    (
+        "requests-end",
+        "given up",
+        lambda h: h.op("me", 12, took=10, outcome="info", token="u0"),
+    ),
+    (
         "workers-alive",
         "one died",
         lambda h: h.add("exit", 12, name="worker-1", pid=1, status=-11, expected=False),
@@ -316,6 +328,8 @@ THIN: list[tuple[str, Change]] = [
     ("loop-stall", lambda h: h.without(k="stall", worker=1)),
     ("health-answers", lambda h: h.without(path="/health", worker=0)),
     ("ready-truthful", lambda h: h.without(path="/ready", worker=0)),
+    ("handshakes-kept", lambda h: h.op("poll_connect", 12, outcome="info")),
+    ("requests-end", lambda h: h.without(k="invoke")),
     ("fault-really-happened", lambda h: h.without(event="confirm")),
     ("fault-really-happened", lambda h: h.without(event="confirm_heal")),
     ("fault-really-happened", lambda h: h.fault("error", 10, text="confirm: still alive")),

@@ -20,7 +20,7 @@ from harness.fault_specs import FAULT_SPECS
 from harness.faults.injector import KINDS
 from harness.history import records
 from harness.history.errors import table_markdown
-from harness.load_specs import Chats, Load, Piece, Ramp, Soak, Spike, Steps
+from harness.load_specs import Chats, Load, Piece, Pollers, Ramp, Soak, Spike, Steps
 from harness.report.html import FILES, FOLDERS
 from harness.report.summary import __doc__ as summary_format
 from harness.scenario import Focus, Images, Redis, Scenario
@@ -72,6 +72,7 @@ PARTS = [
     ("Under `load.ramp`:", Ramp),
     ("Under `load.steps`", Steps),
     ("Under `load.soak`:", Soak),
+    ("Under `load.pollers`", Pollers),
     ("Under `focus`", Focus),
     ("Under `bug`", Bug),
     ("Of every side:", Side),

@@ -4,6 +4,7 @@ The harness puts this folder on the worker's PYTHONPATH, so Python imports it at
 not import the harness (the target may live in another environment): standard library only.
 
 HARNESS_LINKS    JSON {"ip:port": "ip:port"}: announced Redis address → this worker's link
+HARNESS_DETOURS  file with JSON {"ip:port": "ip:port"}: link → the link that took its place, if any
 HARNESS_HISTORY  folder of history files; HARNESS_BASE the run's base; HARNESS_WORKER the number
 
 Only the TCP dial changes. Names, MOVED, ASK and Sentinel answers stay the announced ones. The
@@ -40,16 +41,33 @@ class PrivateNameGone(Exception):
 # --- dials ---------------------------------------------------------------------------------
 
 
-def _links() -> dict[tuple[str, int], tuple[str, int]]:
-    def address(text: str) -> tuple[str, int]:
-        host, _, port = text.rpartition(":")
-        return host, int(port)
+Address = tuple[str, int]
 
+
+def _address(text: str) -> Address:
+    host, _, port = text.rpartition(":")
+    return host, int(port)
+
+
+def _links() -> dict[Address, Address]:
     pairs = json.loads(os.environ.get("HARNESS_LINKS") or "{}")
-    return {address(node): address(link) for node, link in pairs.items()}
+    return {_address(node): _address(link) for node, link in pairs.items()}
 
 
 LINKS = _links()
+DETOURS = Path(os.environ.get("HARNESS_DETOURS") or os.devnull)
+
+
+def link_to(host: Any, port: Any) -> Address | None:
+    """Return where a dial to an announced address has to go; None for all other addresses."""
+    link = LINKS.get((str(host), int(port)))
+    if link is None:
+        return None
+    try:
+        detours = json.loads(DETOURS.read_text() or "{}")
+    except OSError:  # as long as there is none
+        return link
+    return _address(detours.get(f"{link[0]}:{link[1]}", f"{link[0]}:{link[1]}"))
 
 
 def _private(module: ModuleType, method: str, uses: set[str]) -> Callable[..., Any]:
@@ -75,8 +93,7 @@ def patch_async(module: ModuleType) -> None:
 
     def _connection_arguments(self: Any) -> Mapping[str, Any]:
         arguments = dict(original(self))
-        link = LINKS.get((str(self.host), int(self.port)))
-        if link:
+        if link := link_to(self.host, self.port):
             arguments["host"], arguments["port"] = link
         return arguments
 
@@ -89,7 +106,7 @@ def patch_sync(module: ModuleType) -> None:
 
     def _connect(self: Any) -> Any:
         announced = self.host, self.port
-        link = LINKS.get((str(self.host), int(self.port)))
+        link = link_to(self.host, self.port)
         if not link:
             return original(self)
         self.host, self.port = link

@@ -14,16 +14,18 @@ from redis.asyncio import Redis
 from starsessions import SessionAutoloadMiddleware, SessionMiddleware
 from starsessions.stores.redis import RedisStore
 
-from harness.targets.stock import config, models, pools, tasks, users
-from harness.targets.stock.settings import REDIS_URL, redis
+from harness.targets.stock import config, models, own_events, pools, tasks, users
+from harness.targets.stock.settings import OWN_EVENTS, REDIS_URL, redis
 from harness.targets.stock.sockets import sio, tell
 from harness.targets.stock.users import Current
 
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    """Listen for stops and clean up as long as the app runs."""
+    """Listen for stops and clean up as long as the app runs; for events if that is its business."""
     work = [tasks.listen_for_stops(), pools.clean_usage()]
+    if OWN_EVENTS:
+        work.append(own_events.listen(sio))
     running = [asyncio.create_task(one) for one in work]
     yield
     for one in running:

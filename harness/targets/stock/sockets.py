@@ -6,14 +6,14 @@ from typing import Any
 
 import socketio
 
-from harness.targets.stock import pools
-from harness.targets.stock.settings import REDIS_URL
+from harness.targets.stock import own_events, pools
+from harness.targets.stock.settings import OWN_EVENTS, REDIS_URL
 from harness.targets.stock.users import who
 
 sio = socketio.AsyncServer(
     async_mode="asgi",
     cors_allowed_origins="*",
-    client_manager=socketio.AsyncRedisManager(REDIS_URL),
+    client_manager=None if OWN_EVENTS else socketio.AsyncRedisManager(REDIS_URL),
 )
 
 
@@ -46,4 +46,7 @@ async def heartbeat(_sid: str, _data: dict[str, Any]) -> None:
 async def tell(user: str, chat_id: str, message_id: str, kind: str, data: Any) -> None:
     """Send an event about a message to every socket of a user, on all workers."""
     payload = {"chat_id": chat_id, "message_id": message_id, "data": {"type": kind, "data": data}}
-    await sio.emit("events", payload, room=f"user:{user}")
+    if OWN_EVENTS:
+        await own_events.publish(f"user:{user}", payload)
+    else:
+        await sio.emit("events", payload, room=f"user:{user}")

@@ -49,6 +49,11 @@ SHORT_CUT = (
     *("warmup_s=1", "duration_s=8", "load.users=30", "load.chats.tokens=30"),
     "enough={stops: 40, sign_outs: 16, canaries_per_pair: 30}",
 )
+LONGER_CUT = (
+    *("faults.0.at=1.5", "faults.0.for_s=5", "focus.stops_per_s=5", "bounds.request_s=3.5"),
+    *("warmup_s=1", "duration_s=11", "load.users=20", "load.chats.tokens=30"),
+    "enough={stops: 20, sign_outs: 12, canaries_per_pair: 30}",
+)
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
@@ -126,6 +131,12 @@ MUTANTS: tuple[Mutant, ...] = (
         "one-worker-reset",
         must=frozenset({"stop-ends-task"}),
         settings=SHORT_CUT,
+    ),
+    Mutant(
+        "requests-wait-for-redis",
+        "one-worker-held",
+        must=frozenset({"requests-end"}),
+        settings=LONGER_CUT,
     ),
     Mutant(
         "sync-redis-on-loop",

@@ -97,8 +97,9 @@ class Cut(LinkFault):
 
     def available(self) -> str | None:
         """Return why it cannot run: half-open needs the dial hook to lead new dials elsewhere."""
-        if self.spec["mode"] == "half-open" and not self.deployment.hooked:
-            return "half-open needs the dial hook, and this target's workers dial their links"
+        links = self.context.links
+        if links and self.spec["mode"] == "half-open" and not links.lead_dials:
+            return "half-open needs the dial hook in workers that this run started"
         return super().available()
 
     async def change(self, links: list[Link]) -> None:

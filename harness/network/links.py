@@ -54,6 +54,11 @@ class Links:
         self._modes: dict[str, tuple[str, float]] = {}  # link → mode and, for latency, least ms
         self._witnesses: dict[str, Witness] = {}
 
+    @property
+    def lead_dials(self) -> bool:
+        """Tell whether the workers' dials can be led to other links: by the dial hook."""
+        return self._detours is not None and self.deployment.hooked
+
     async def create(self, workers: int) -> None:
         """Make one link for each worker and each node or sentinel; fill `deployment.links`."""
         deployment = self.deployment
@@ -103,7 +108,7 @@ class Links:
     async def half_open(self, links: Sequence[Link]) -> None:
         """Silence open connections for good and let new ones pass; the links are replaced."""
         if self._detours is None:
-            raise LinkError("half-open needs a file to tell the workers where to dial, got none")
+            raise LinkError("half-open needs a file to lead the workers' dials, got none")
         await self._begin(links, "half-open")
         new = {link.name: detour(link) for link in links}
         body = [_proxy_body(link) for link in new.values()]

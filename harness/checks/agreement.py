@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from harness.checks.base import Check, Facts, Finding
 from harness.checks.measure import Worst, decide, missing_workers, spread
 from harness.history.records import FAIL, INFO, OK, Record
-from harness.targets.base import CONFIG, MODEL_LISTS, SIGN_IN_LIMIT
+from harness.targets.base import CONFIG, MODEL_LISTS, PROVIDER, SIGN_IN_LIMIT
 
 NEVER = float("inf")
 FAMILY = "agreement"
@@ -169,7 +169,7 @@ class ModelListWhole(Check):
     name = "model-list-whole"
     family = FAMILY
     sentence = "A model list is never empty, cut short or mixed, also while it is made anew."
-    needs = frozenset({MODEL_LISTS})
+    needs = frozenset({MODEL_LISTS, PROVIDER})
     kinds = frozenset({OK})
     ops = frozenset({"models_read", "models_refresh"})
 
@@ -219,7 +219,7 @@ class ModelListFresh(Check):
     name = "model-list-fresh"
     family = FAMILY
     sentence = "Once a model list was made anew, no worker goes on showing the old one."
-    needs = frozenset({MODEL_LISTS})
+    needs = frozenset({MODEL_LISTS, PROVIDER})
     kinds = frozenset({OK})
     ops = frozenset({"models_read", "models_refresh"})
 

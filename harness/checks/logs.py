@@ -8,6 +8,7 @@ from itertools import pairwise
 from harness.checks.base import Check, Facts, Finding
 from harness.checks.measure import Worst, decide, missing_workers, spread
 from harness.history.records import Record
+from harness.targets.base import PROCESSES
 
 SPAN_S = 2.0  # rates are means over so long: one traceback is no storm
 KB = 1000
@@ -19,6 +20,7 @@ class LogsBounded(Check):
     name = "logs-bounded"
     family = "resources"
     sentence = "No worker floods its log, also while Redis is away."
+    needs = frozenset({PROCESSES})
     kinds = frozenset({"sample"})
 
     def __init__(self) -> None:

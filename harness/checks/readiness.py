@@ -10,7 +10,7 @@ from harness.checks.facts import end_of
 from harness.checks.measure import Worst, decide, missing_workers
 from harness.checks.tasks import EFFECTIVE
 from harness.history.records import Record
-from harness.targets.base import READY
+from harness.targets.base import PROVIDER, READY
 
 HTTP_OK = 200
 
@@ -21,7 +21,7 @@ class ReadyMeansWorking(Check):
     name = "ready-means-working"
     family = "liveness"
     sentence = "A worker that can no longer stop its tasks does not go on saying it is ready."
-    needs = frozenset({READY})
+    needs = frozenset({READY, PROVIDER})
     kinds = frozenset({"ok", "stream", "sample"})
     ops = frozenset({"chat_start", "stop"})
 

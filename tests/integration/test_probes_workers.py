@@ -263,7 +263,10 @@ async def test_connections_are_counted_per_node_from_outside(tmp_path: Path) -> 
         link = Link("w0-redis-0", 0, "redis-0", mine.getsockname(), ("127.96.252.10", 6379))
         bench.deployment.links = [link]
         worker = Worker(0, HOST, 1, "worker-0")
-        worker.process = SimpleNamespace(pid=os.getpid(), exit_status=None)  # type: ignore[assignment]
+        log = tmp_path / "worker.log"
+        log.write_text("hello\n")
+        process = SimpleNamespace(pid=os.getpid(), exit_status=None, log=log)
+        worker.process = process  # type: ignore[assignment]  # this one
         bench.deployment.workers = [worker]
         probe = WorkerProbe(bench.deployment, bench.writer)
         with (
@@ -281,4 +284,5 @@ async def test_connections_are_counted_per_node_from_outside(tmp_path: Path) -> 
     assert sample["fds"] > 5
     assert sample["threads"] >= 1
     assert 0 <= sample["cpu"] <= 8
+    assert sample["log"] == len("hello\n")
     bench.writer.close()

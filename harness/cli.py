@@ -42,6 +42,11 @@ IMAGE = click.option(
 )
 
 
+ALLOW_HOST = click.option(
+    "--allow-host", multiple=True, metavar="HOST", help="An address of ours that is not loopback."
+)
+
+
 class _Commands(click.Group):
     """Lists commands in the order of use, and the exit codes below them."""
 
@@ -73,6 +78,9 @@ def cli() -> None:
 @TARGET
 @WITH
 @click.option("--target-command", metavar="CMD", help="Starts a worker instead of the runtime.")
+@click.option("--master", is_flag=True, help="Load comes from machines that connect.")
+@click.option("--expect-workers", default=1, type=click.IntRange(min=1), help="How many do.")
+@click.option("--bind", default="127.0.0.1", metavar="HOST[:PORT]", help="Where they connect.")
 @click.option("--keep-data", is_flag=True, help="Keep Redis and database files.")
 @click.option("--subnet", metavar="127.X.Y", help="Lease this loopback /24, else any free one.")
 @external_options
@@ -84,7 +92,8 @@ def run(scenarios: tuple[str, ...], plan_only: bool, quiet: bool, **choices: Any
     """Run scenarios, given by name or file, one after the other."""
     from harness import commands
 
-    options = commands.options(**choices)
+    machines = choices.pop("bind"), choices.pop("expect_workers"), choices["flags"].allow_host
+    options = commands.options(machines=machines if choices.pop("master") else None, **choices)
     if plan_only:
         return commands.print_plans(scenarios, options)
     return commands.run_scenarios(scenarios, options, quiet)
@@ -318,6 +327,16 @@ def build() -> int:
     from harness import commands
 
     return commands.build_images()
+
+
+@cli.command("load-worker")
+@click.option("--master", required=True, metavar="HOST[:PORT]", help="Where the run listens.")
+@ALLOW_HOST
+def load_worker(master: str, allow_host: tuple[str, ...]) -> int:
+    """Do the load of a run on another machine (`run --master`)."""
+    from harness import commands
+
+    return commands.load_worker(master, allow_host)
 
 
 @cli.command()

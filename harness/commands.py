@@ -41,15 +41,19 @@ def options(
     packages: tuple[str, ...] = (),
     flags: Flags | None = None,
     abort_on: str | None = None,
+    machines: tuple[str, int, tuple[str, ...]] | None = None,
     **choices: Any,
 ) -> RunOptions:
     """Return the command line's choices; a missing seed is drawn."""
     from harness.environments.pins import single
     from harness.load.abort import Condition
+    from harness.load.machines import Master
     from harness.targets.external.description import describe
 
     seed = fresh_seed() if seed is None else seed
     overrides = {**_where(host, images), **parse_overrides(pairs)}
+    if machines and flags and flags.only_allows:  # the machines', not an external target's
+        flags = None
     external = describe(flags, choices.get("target")) if flags else None
     condition = Condition.parse(abort_on) if abort_on else None
     return RunOptions(
@@ -58,6 +62,7 @@ def options(
         pins=single(packages),
         external=external,
         abort_on=condition,
+        master=Master.parse(*machines) if machines else None,
         **choices,
     )
 
@@ -303,6 +308,24 @@ def doctor() -> int:
     from harness.deploy.doctor import doctor as examine
 
     return int(examine())
+
+
+def load_worker(master: str, allowed: tuple[str, ...]) -> int:
+    """Do the load of a run on another machine; returns when that run is over."""
+    import subprocess
+
+    from harness.load.launch import load_environment
+    from harness.load.machines import split_address
+
+    host, port = split_address(master)
+    argv = [sys.executable, "-m", "harness.load.remote", "--host", host, "--port", str(port)]
+    argv += [word for name in allowed for word in ("--allow-host", name)]
+    with subprocess.Popen(argv, env=load_environment()) as process:  # our own module
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.terminate()
+            raise
 
 
 def build_images() -> int:

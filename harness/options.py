@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from harness.environments.pins import Pin
     from harness.faults.base import Aim
     from harness.load.abort import Condition
+    from harness.load.machines import Master
     from harness.scenario import Scenario
     from harness.targets.external.description import External
 
@@ -48,6 +49,7 @@ class RunOptions:
     worker_cpus: tuple[int, ...] = ()  # processors of the workers alone; empty: any
     subnet: str | None = None  # 127.x.y to lease, else any free one
     overrides: dict[str, Any] = field(default_factory=dict)
+    master: Master | None = None  # load comes from other machines
     replay_of: str | None = None  # the saved run whose plan this is
     aims: dict[str, Aim] = field(default_factory=dict)  # of a replay at the same nodes
 
@@ -59,7 +61,9 @@ class RunOptions:
             changes["workers"] = self.workers
         if self.users is not None:
             changes["load.users"] = self.users
-        if self.processes is not None:
+        if self.master is not None:
+            changes["load.processes"] = self.master.expected
+        elif self.processes is not None:
             changes["load.processes"] = self.processes
         return changes
 

@@ -21,6 +21,7 @@ from harness.faults.injector import Injector
 from harness.history.writer import HistoryWriter
 from harness.load.abort import AbortWatch
 from harness.load.launch import LoadProcesses, start_load
+from harness.load.machines import start_machines
 from harness.manifest import Manifest
 from harness.options import RunOptions, RunResult, load_with_options
 from harness.plan import Plan, load_seconds, make_plan
@@ -32,6 +33,7 @@ from harness.targets.subject import Subject, make_subject
 FLUSH_PERIOD_S = 0.1
 LEAD_S = 0.3  # between "go" and load second 0: every load process has read the start file by then
 LOAD_READY_S = 60.0
+MACHINES_READY_S = 600.0  # people start load machines by hand
 QUIESCE_S = 30.0  # streams may finish, signed-out tokens are tried once more on every worker
 JUDGE_S = 120.0
 
@@ -134,9 +136,9 @@ class Conductor:
         self.manifest.save(self.clock)
         self._phase("prepare")
         # load processes import Locust while the accounts are made
-        load = await start_load(guardian, deployment, self.plan, self.run, self.clock)
+        load = await self._start_load(guardian, deployment)
         await self.deployer.prepare(deployment, self.plan)
-        await load.ready(LOAD_READY_S)
+        await load.ready(MACHINES_READY_S if self.options.master else LOAD_READY_S)
         context = FaultContext(
             guardian, self.deployer.links, self.scenario.redis, self.run, self.clock
         )
@@ -147,6 +149,15 @@ class Conductor:
             await self._load(deployment, load, context)
         finally:
             await probes.stop()
+
+    async def _start_load(self, guardian: Guardian, deployment: Deployment) -> LoadProcesses:
+        master = self.options.master
+        if master is None:
+            return await start_load(guardian, deployment, self.plan, self.run, self.clock)
+        load = await start_machines(guardian, deployment, master, self.run, self.clock)
+        command = f"harness load-worker --master {master.host}:{master.port}"
+        self.progress.note(f"waiting for {master.expected} load machines: {command}")
+        return load
 
     @contextlib.asynccontextmanager
     async def _guardian(self) -> AsyncIterator[Guardian]:

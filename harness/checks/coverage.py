@@ -12,6 +12,7 @@ from harness.targets.base import PROCESSES
 from harness.verdict import Verdict
 
 LATE_MS = 250.0
+CLOCK_S = 0.05  # clocks of load machines must be known that well
 BUSY = 0.95  # of one processor: a load process is one thread
 BUSY_SECONDS = 0.1  # the share of its seconds that a load process may be that busy
 
@@ -174,6 +175,11 @@ class LoadHealthy(Check):
         if p95 > LATE_MS:
             reasons.append(f"the generator was the bottleneck: {p95:.0f} ms late")
         reasons += _overloaded(self._samples, samples)
+        if facts.clock_error > CLOCK_S:
+            reasons.append(
+                f"the clock of a load machine is known to ±{1000 * facts.clock_error:.0f} ms only, "
+                f"needed ±{1000 * CLOCK_S:g} ms"
+            )
         return self.finding(
             Verdict.UNKNOWN if reasons or self._errors else Verdict.PASS,
             quantities={

@@ -10,10 +10,11 @@ from typing import BinaryIO
 
 import orjson
 
-from harness.history.records import Record
+from harness.history.records import COMPLETIONS, Record
 
 CHUNK = 8192  # records of one file that are sorted together: some carry the time of their end
 _TIME = itemgetter("t")
+_TIMES = ("t", "t0", "scheduled")
 
 
 class HistoryError(Exception):
@@ -53,8 +54,14 @@ def _lines(path: Path) -> Iterator[Record]:
         yield header
         records = _records(path, file)
         if offset := header.get("offset"):
-            records = ({**record, "t": record["t"] + offset} for record in records)
+            records = (_moved(record, offset) for record in records)
         yield from records
+
+
+def _moved(record: Record, offset: float) -> Record:
+    """Return the record with every time in it moved by `offset` seconds."""
+    names = [*_TIMES, *(("sent",) if record["k"] in COMPLETIONS else ())]
+    return record | {name: record[name] + offset for name in names if name in record}
 
 
 def _header(path: Path, line: bytes) -> Record | None:

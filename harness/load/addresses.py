@@ -22,6 +22,17 @@ def require_loopback(urls: list[str]) -> None:
             )
 
 
+def require_allowed(urls: list[str], allowed: frozenset[str]) -> None:
+    """Raise UserError for the first URL whose host is neither loopback nor allowed by name."""
+    for url in urls:
+        host = urlsplit(url).hostname or ""
+        if not _is_loopback(host) and host not in allowed:
+            raise UserError(
+                f"{url}: load goes only to loopback addresses and to hosts that are named: "
+                f"if {host} is yours, add `--allow-host {host}`"
+            )
+
+
 def _is_loopback(host: str) -> bool:
     try:
         address = ipaddress.ip_address(host)

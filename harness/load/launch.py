@@ -19,7 +19,14 @@ from harness.errors import UserError
 from harness.history.writer import HistoryWriter
 from harness.load.addresses import require_loopback
 from harness.load.entry import Entry
-from harness.load.setup import LoadSetup, ready_path, start_path, status_path, write_whole
+from harness.load.setup import (
+    LoadSetup,
+    ready_path,
+    setup_path,
+    start_path,
+    status_path,
+    write_start,
+)
 from harness.plan import Plan
 from harness.waiting import WaitTimeout, wait_for
 
@@ -52,13 +59,18 @@ async def start_load(
     count = plan.scenario["load"]["processes"]
     share = deployment.max_rate / count
     setup = LoadSetup(entry.urls, capabilities, clock.base, entry.balancer, share, provider)
-    setup.write(run)
-    environment = clean_environment(Path(harness.__file__).parents[1])
+    setup.write(setup_path(run))
+    environment = load_environment()
     processes = [
         await guardian.spawn(f"load-{number}", _command(run, number, count), environment)
         for number in range(count)
     ]
-    return LoadProcesses(processes, run, clock)
+    return LoadProcesses(processes, run, clock, count)
+
+
+def load_environment() -> dict[str, str]:
+    """Return the environment of load processes: they find this harness, and little else."""
+    return clean_environment(Path(harness.__file__).parents[1])
 
 
 def _command(run: RunFolder, number: int, count: int) -> list[str]:
@@ -72,8 +84,11 @@ def _command(run: RunFolder, number: int, count: int) -> list[str]:
 class LoadProcesses:
     """The running load. Every exit is written to the history as a record `exit`."""
 
-    def __init__(self, processes: list[Process], run: RunFolder, clock: RunClock) -> None:
+    def __init__(
+        self, processes: list[Process], run: RunFolder, clock: RunClock, count: int
+    ) -> None:
         self._processes = processes
+        self._count = count  # load processes; of those on other machines only the link is ours
         self._run = run
         self._writer = HistoryWriter(run.history, "load", clock)
         self._seen: set[str] = set()
@@ -85,7 +100,7 @@ class LoadProcesses:
         Raises UserError with the end of its log when a process exits first, and when the
         deadline (seconds) passes.
         """
-        paths = [ready_path(self._run, number) for number in range(len(self._processes))]
+        paths = [ready_path(self._run, number) for number in range(self._count)]
         try:
             await wait_for(
                 lambda: self._any_exited() or all(path.exists() for path in paths),
@@ -102,7 +117,7 @@ class LoadProcesses:
 
     def go(self, t0: float) -> None:
         """Tell all processes that load second 0 is at `t0`, in seconds since the run's base."""
-        write_whole(start_path(self._run), orjson.dumps({"t0": t0}))
+        write_start(start_path(self._run), t0)
 
     def interrupt(self) -> None:
         """End the load early: each process flushes its history and exits; nobody is lost by it."""
@@ -128,7 +143,7 @@ class LoadProcesses:
     def status(self) -> dict[str, Any]:
         """Return the sums over all processes of what they last reported."""
         total: dict[str, Any] = dict.fromkeys((*_SUMMED, *_WORST), 0)
-        for number in range(len(self._processes)):
+        for number in range(self._count):
             part = _read(status_path(self._run, number))
             for name in _SUMMED:
                 total[name] += part.get(name, 0)

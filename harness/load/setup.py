@@ -27,10 +27,10 @@ class LoadSetup:
         """Return the way in."""
         return Entry(self.urls, self.balancer)
 
-    def write(self, run: RunFolder) -> None:
-        """Write the file."""
+    def write(self, path: Path) -> None:
+        """Write the file; a reader sees all of it or none."""
         fields = asdict(self) | {"capabilities": sorted(self.capabilities)}
-        setup_path(run).write_bytes(orjson.dumps(fields))
+        write_whole(path, orjson.dumps(fields))
 
     @classmethod
     def read(cls, run: RunFolder) -> LoadSetup:
@@ -43,6 +43,11 @@ class LoadSetup:
 def setup_path(run: RunFolder) -> Path:
     """Return the set-up file."""
     return run.data / "load.json"
+
+
+def remote_setup_path(run: RunFolder) -> Path:
+    """Return the set-up file for load machines, which reach the target by other addresses."""
+    return run.data / "load-remote.json"
 
 
 def start_path(run: RunFolder) -> Path:
@@ -58,6 +63,11 @@ def ready_path(run: RunFolder, number: int) -> Path:
 def status_path(run: RunFolder, number: int) -> Path:
     """Return the file that load process `number` rewrites every half second."""
     return run.data / f"load-{number}.status.json"
+
+
+def write_start(path: Path, t0: float) -> None:
+    """Start the load: its second 0 is at `t0`, in run seconds."""
+    write_whole(path, orjson.dumps({"t0": t0}))
 
 
 def write_whole(path: Path, data: bytes) -> None:

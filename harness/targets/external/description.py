@@ -127,6 +127,11 @@ class Flags:
     without_faults: bool = False
 
     @property
+    def only_allows(self) -> bool:
+        """Tell whether nothing but --allow-host was given."""
+        return bool(self.allow_host) and self == Flags(allow_host=self.allow_host)
+
+    @property
     def given(self) -> list[str]:
         """Return the flags that were given, as words of a command line."""
         words: list[str] = []

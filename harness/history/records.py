@@ -51,6 +51,8 @@ Operations (`op`), their arguments and results:
 | usage_read | guest | in_use |
 | poll_connect | client, sticky | state (`connected`, or `refused` at the handshake) |
 
+An operation that waited for a free connection has `sent` in its completion: when it really left.
+
 `token`, `session`, `stream` and `socket` are short names made by the harness, never secrets.
 """
 

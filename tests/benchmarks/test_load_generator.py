@@ -77,6 +77,8 @@ def test_recording_throughput(
         figures.note(f"generator's CPU, {mode}", [r[mode]["cpu_us"] for r in rounds], "us")
     ratio = [r["recorded"]["per_s"] / r["plain"]["per_s"] for r in rounds]
     figures.note("recorded / plain Locust", ratio, "", at_least=0.8)
+    cpu = [r["plain"]["cpu_us"] / r["recorded"]["cpu_us"] for r in rounds]
+    figures.note("recorded / plain Locust, by CPU", cpu, "")
     figures.note("records of an operation", [r["record"]["cpu_us"] for r in rounds], "us")
     share = [r["record"]["cpu_us"] / r["recorded"]["cpu_us"] for r in rounds]
     figures.note("records / CPU of an operation", share, "", at_most=0.05)

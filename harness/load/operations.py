@@ -196,23 +196,25 @@ class Operations:
         with self._free[worker or 0]:
             sent = self._context.clock.now()
             answer = self._request(op, account, worker, request, also_ok)
-        waited = {"sent": sent} if sent - began > QUEUED_S else {}
-        fields: dict[str, Any] = {}
+        fields: dict[str, Any] = {"sent": sent} if sent - began > QUEUED_S else {}
         if answer.ok:
             try:
-                fields = result(answer.body)
+                fields |= result(answer.body)
             except (KeyError, TypeError, AttributeError) as error:
                 answer = _failed(BadAnswer(f"{type(error).__name__} {error} in {answer.body!r}"))
-        self._context.counters.ops += 1
         if worker is None and answer.served is not None:
             fields["worker"] = answer.served
-        if answer.ok:
-            self._writer.complete(OK, identity, op, **fields, **waited)
-        else:
-            self._context.counters.errors += 1
-            said = {"error": answer.error, "text": answer.text[:200]}
-            self._writer.complete(answer.outcome, identity, op, **said, **waited)
+        self._complete(identity, op, answer, fields)
         return answer
+
+    def _complete(self, identity: str, op: str, answer: Answer, fields: dict[str, Any]) -> None:
+        """Record and count the outcome; of what failed the error instead of the result."""
+        self._context.counters.ops += 1
+        if not answer.ok:
+            self._context.counters.errors += 1
+            kept = {"sent": fields["sent"]} if "sent" in fields else {}
+            fields = kept | {"error": answer.error, "text": answer.text[:200]}
+        self._writer.complete(answer.outcome, identity, op, **fields)
 
     def _request(
         self,

@@ -11,6 +11,7 @@ from harness.history.records import FAIL, INFO, OK, Record
 from harness.targets.base import CONFIG, MODEL_LISTS, PROVIDER, SIGN_IN_LIMIT
 
 NEVER = float("inf")
+EMPTY = -1  # the version of a list without models
 FAMILY = "agreement"
 
 
@@ -234,7 +235,13 @@ class ModelListFresh(Check):
             done = (asked["version"], asked["t"], record["t"], record["id"], True)
             self._changes.append(_Change(*done))
         versions = [int(version) for version in record["versions"]]
-        look = (max(versions, default=-1), asked["worker"], asked["t"], record["t"], record["id"])
+        look = (
+            max(versions, default=EMPTY),
+            asked["worker"],
+            asked["t"],
+            record["t"],
+            record["id"],
+        )
         self._looks.append(_Look(*look))
 
     def judge(self, facts: Facts) -> Finding:
@@ -245,7 +252,7 @@ class ModelListFresh(Check):
             due = [change for known_by, change in settled if known_by < look.sent]
             proving[look.worker] += bool(due)
             older = [c for c in due if look.value is not None and c.value > look.value]
-            if older:
+            if older and not self._being_swapped(look):
                 oldest = min(older, key=lambda change: change.done)
                 late = look.sent - oldest.done
                 text = f"worker {look.worker} showed version {look.value} {late:.1f} s after"
@@ -259,3 +266,8 @@ class ModelListFresh(Check):
             quantities={"refreshes": len(settled), "lists": len(self._looks), "stale": bad.count},
             bound=f"≤ {bound:g} s",
         )
+
+    def _being_swapped(self, look: _Look) -> bool:
+        """Tell whether an empty list was seen while one was made: `model-list-whole` judges it."""
+        beside = any(c.sent <= look.t and look.sent <= c.done for c in self._changes)
+        return look.value == EMPTY and beside

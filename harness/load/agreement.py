@@ -104,17 +104,25 @@ class Agreement:
     # model lists
 
     def _refresh_models(self, step: Step, due: float) -> None:
-        """Have the provider list a new version and one worker ask for it; read all meanwhile."""
+        """Have the provider list a new version and one worker ask for it; read all meanwhile.
+
+        Later the worker asks once more, for the same: whoever skips that has to be sure.
+        """
         version = step.k + 1
         self._offer(version)
         readers = [gevent.spawn(self._read_beside, worker) for worker in self._workers]
-        request = ("GET", "/api/models?refresh=true", None)
-        args = {"version": version, "scheduled": due}
         worker = self._any_worker(f"models-{step.k}")
-        self._do("models_refresh", self._admin, worker, request, args, _listed)
+        self._refresh(worker, version, scheduled=due)
         gevent.joinall(readers, raise_error=True)
         gevent.sleep(self._fresh_s)
         self._everywhere(self.read_models)
+        self._refresh(worker, version)
+        self._everywhere(self.read_models)
+
+    def _refresh(self, worker: int, version: int, **args: float) -> None:
+        request = ("GET", "/api/models?refresh=true", None)
+        args = {"version": version, **args}
+        self._do("models_refresh", self._admin, worker, request, args, _listed)
 
     def _offer(self, version: int) -> None:
         """Tell the provider; it is the harness's own, so an error voids the load's evidence."""

@@ -37,6 +37,9 @@ WITH = click.option(
 HOST = click.option(
     "--host", type=click.Choice(("processes", "containers")), help="Where Redis runs (host)."
 )
+GATE = click.option(
+    "--gate", type=float, default=1.25, show_default=True, help="What may not get worse by more."
+)
 IMAGE = click.option(
     "--image", "images", multiple=True, metavar="PART=IMAGE", help="As in redis=valkey/valkey:8."
 )
@@ -167,6 +170,53 @@ def capacity(file: Path | None, resume: Path | None, reports: Path, **given: Any
         return commands_capacity.fit(file)
     given = given | {"seed": commands_capacity.seed(given["seed"])}
     return commands_capacity.sweep(given, reports, resume)
+
+
+@cli.command()
+@click.argument("scenario", metavar="SCENARIO")
+@click.option("--save", "name", required=True, metavar="NAME", help="Name of the baseline.")
+@click.option(
+    "--against", metavar="WHAT", help="Measure this in turns with it: target, NAME==V or commit."
+)
+@click.option("--rounds", type=click.IntRange(min=1), default=10, show_default=True)
+@GATE
+@click.option(
+    "--seed", type=click.IntRange(min=0), help="Seed of the first plan; else a fresh one."
+)
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Change any key.")
+@TARGET
+@WITH
+@click.option("--target-command", metavar="CMD", help="Starts a worker instead of the runtime.")
+@REPORTS
+def bench(
+    scenario: str, name: str, against: str | None, rounds: int, gate: float, **choices: Any
+) -> int:
+    """Measure rounds of a scenario and save them as a baseline.
+
+    With --against, two sides are measured in turns and compared at once: what is on the command
+    line against a target (`stock`, `open-webui==V`), another version of a package, a commit of
+    this checkout, or `command:CMD`. Its baseline is saved as NAME-against.
+    """
+    from harness import commands, commands_compare
+
+    chosen = commands.options(**choices)
+    return commands_compare.bench(scenario, name, against, rounds, gate, chosen)
+
+
+@cli.command()
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@GATE
+@REPORTS
+def compare(a: str, b: str, gate: float, reports: Path) -> int:
+    """Say what is better or worse in B than in A, and how certain that is.
+
+    A and B are baselines (`harness bench`), their files, or saved runs. 0: nothing is worse beyond
+    the gate. 1: something is. 2: that could not have been seen.
+    """
+    from harness import commands_compare
+
+    return commands_compare.compare(a, b, gate, reports)
 
 
 @cli.command()

@@ -88,6 +88,7 @@ class Load(Model):
     processes: int = Field(1, ge=1)
     connections: int = Field(200, ge=1)
     pollers: Pollers = Pollers()
+    session_cookies: bool = False
     shape: tuple[Piece, ...] = ()
     spike: Spike | None = None
     ramp: Ramp | None = None

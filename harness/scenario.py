@@ -50,6 +50,8 @@ class Focus(Model):
     model_refreshes_per_s: float = Field(0, ge=0)
     session_ends_per_s: float = Field(0, ge=0)
     visits_per_s: float = Field(0, ge=0)
+    token_looks_per_s: float = Field(0, ge=0)
+    stop_after_s: tuple[float, float] = (0.6, 1.4)
     before_s: float = 2
     after_s: float = 10
 

@@ -29,7 +29,7 @@ Operations (`op`), their arguments and results:
 |---|---|---|
 | sign_in | account | token |
 | sign_out | account, token | |
-| token_probe | token, when (`before`, `after`, `final`) | alive |
+| token_probe | token, when (`before`, `after`, `again`, `final`) | alive |
 | me | token, scheduled | alive; worker where the balancer chose it |
 | session_write | session, value | |
 | session_read | session | value (null when absent) |

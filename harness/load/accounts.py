@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import orjson
 
 from harness.load.setup import write_whole
+
+SESSION_COOKIE = "owui-session"
+
+
+def old_session() -> str:
+    """Return the cookie of a session that no worker knows any more, in the form they have."""
+    return f"{SESSION_COOKIE}={secrets.token_hex(16)}"
 
 
 @dataclass
@@ -46,6 +54,11 @@ class Accounts:
     spare: list[Account] = field(default_factory=list)
     model: str = ""
     guests: list[Account] = field(default_factory=list)
+
+    def bring_cookies(self) -> None:
+        """Give every user an old session cookie, as browsers keep theirs over a restart."""
+        for account in self.users:
+            account.cookie = old_session()
 
     def write(self, path: Path) -> None:
         """Write the accounts file; a reader sees all of it or none."""

@@ -110,6 +110,8 @@ class Generator:
         path = start_path(self.context.run)
         wait_for_sync(path.exists, START_S, "start file")
         self.context.t0 = orjson.loads(path.read_bytes())["t0"]
+        if self.context.scenario.load.session_cookies:
+            self.context.accounts.bring_cookies()
         self.context.started.set()
 
     def _await_load(self, steps: gevent.Greenlet) -> None:

@@ -13,7 +13,7 @@ from locust.env import Environment
 
 from harness.history.errors import classify
 from harness.history.records import INFO, OK
-from harness.load.accounts import Account
+from harness.load.accounts import SESSION_COOKIE, Account
 from harness.load.context import LoadContext
 from harness.load.streams import Stream
 
@@ -21,7 +21,6 @@ CONNECT_TIMEOUT_S = 2.0
 REQUEST_TIMEOUT_S = 10.0
 QUEUED_S = 0.001  # an operation that waited longer for a connection says when it was sent
 HTTP_OK, HTTP_UNAUTHORIZED = 200, 401
-SESSION_COOKIE = "owui-session"
 SESSION_KEY = "harness"
 _JSON = {"Content-Type": "application/json", "Accept": "application/json"}
 

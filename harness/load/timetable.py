@@ -18,7 +18,6 @@ from harness.load.visits import Visits
 from harness.plan import STREAMS_OUTLIVE_S, Step
 
 AT_ONCE = 4000  # steps under way; more than this is shed and recorded, never queued
-STOP_AFTER_S = (0.6, 1.4)
 OUTLIVES_S = 10.0  # a stop proves something when its stream would have gone on this long
 PROBE_S = 3.0
 FIRST_PROBE_PERIOD_S = 0.005
@@ -39,6 +38,7 @@ class Timetable:
             "read": self._read,
             "stop": self._stop,
             "sign_out": self._sign_out,
+            "token_look": self._token_look,
             "visit": Visits(context, operations).perform,
             "session_end": SessionEnds(context, operations).perform,
             **Agreement(context, operations).steps(),
@@ -92,7 +92,7 @@ class Timetable:
         self._operations.me(self._context.accounts.users[step.user], worker, scheduled=due)
 
     def _stop(self, step: Step, due: float) -> None:
-        """Start a long stream, and stop it from another worker about a second later."""
+        """Start a long stream, and stop it from another worker a little later."""
         context, account = self._context, self._context.accounts.users[step.user]
         socket = self._sockets[step.user]
         if not socket.sid:
@@ -106,7 +106,7 @@ class Timetable:
         names = (socket.name, socket.sid)
         if not self._operations.chat_start(account, owner, stream, names, scheduled=due).ok:
             return
-        stop_due = due + choices.between(*STOP_AFTER_S)
+        stop_due = due + choices.between(*context.scenario.focus.stop_after_s)
         gevent.sleep(max(0.0, stop_due - context.clock.now()))
         outlives = stream.due_end - context.clock.now() > OUTLIVES_S
         by = "task" if step.k % 2 and context.accounts.admin.token else "chat"
@@ -129,6 +129,14 @@ class Timetable:
         if self._operations.sign_out(account, worker, scheduled=due).ok:
             self.signed_out.append(account)
             self._everywhere(lambda w: self._probe_until_dead(account, w))
+
+    def _token_look(self, step: Step, _: float) -> None:
+        """Try a token that was signed out before on every worker; nothing when there is none."""
+        if not self.signed_out:
+            return
+        number = self._context.choices(f"token_look-{step.k}").below(len(self.signed_out))
+        account = self.signed_out[number]
+        self._everywhere(lambda w: self._operations.token_probe(account, w, "again"))
 
     def _everywhere(self, ask: Callable[[int], object]) -> None:
         jobs = [gevent.spawn(ask, worker) for worker in range(self._context.workers)]

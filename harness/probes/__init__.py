@@ -9,6 +9,7 @@ from harness.deploy.folder import RunFolder
 from harness.deploy.model import Deployment
 from harness.faults.context import FaultContext
 from harness.history.writer import HistoryWriter
+from harness.load.accounts import old_session
 from harness.plan import Plan
 from harness.probes.base import Probe
 from harness.probes.canary import CanaryProbe
@@ -38,13 +39,14 @@ class Probes:
         context: FaultContext | None = None,
     ) -> None:
         self.clock = clock
+        cookies = plan.scenario.get("load", {}).get("session_cookies")
         self.probes: list[Probe] = [
             ExitProbe(deployment, writer, context),
             switch_probe(deployment, writer),
             RedisProbe(deployment, writer),
             WorkerProbe(deployment, writer),
             ProcessProbe(deployment, writer, context),
-            HealthProbe(deployment, writer),
+            HealthProbe(deployment, writer, old_session() if cookies else ""),
             CanaryProbe(deployment, plan, run, writer),
             PollerProbe(deployment, plan, run, writer),
         ]

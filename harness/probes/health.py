@@ -8,7 +8,8 @@ import aiohttp
 import orjson
 
 from harness.clock import monotonic
-from harness.deploy.model import Worker
+from harness.deploy.model import Deployment, Worker
+from harness.history.writer import HistoryWriter
 from harness.probes.base import Probe, close_quietly
 from harness.probes.timing import ticks
 
@@ -25,11 +26,17 @@ class HealthProbe(Probe):
     name = "health"
     _session: aiohttp.ClientSession | None = None
 
+    def __init__(self, deployment: Deployment, writer: HistoryWriter, cookie: str = "") -> None:
+        super().__init__(deployment, writer)
+        self._headers = {"Cookie": cookie} if cookie else {}
+
     async def start(self) -> None:
         """Open the client and begin."""
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
             connector=aiohttp.TCPConnector(limit=0),
+            headers=self._headers,
+            cookie_jar=aiohttp.DummyCookieJar(),
         )
         await super().start()
 

@@ -21,6 +21,7 @@ from harness.deploy.folder import RunFolder
 from harness.deploy.model import Deployment, Link, Worker
 from harness.errors import UserError
 from harness.history.writer import HistoryWriter
+from harness.load.accounts import old_session
 from harness.plan import Plan
 from harness.probes.canary import CanaryProbe
 from harness.probes.health import HealthProbe
@@ -38,6 +39,7 @@ class StandIn:
         self.deaf = False
         self.hangs = False
         self.refuses = ""
+        self.cookies: list[str] = []  # of questions for /health
         self.sio = socketio.AsyncServer(async_mode="aiohttp")
         self.sio.on("user-join", self._join)
         self.app = web.Application()
@@ -65,7 +67,8 @@ class StandIn:
                 await worker.sio.emit("events", payload)
         return web.json_response(True)
 
-    async def _health(self, _: web.Request) -> web.Response:
+    async def _health(self, request: web.Request) -> web.Response:
+        self.cookies.append(request.headers.get("Cookie", ""))
         if self.hangs:
             await asyncio.Event().wait()
         if self.refuses:
@@ -254,6 +257,20 @@ async def test_a_refusal_is_recorded_with_its_reason(
         refused = bench.records("sample", status=503)
         assert {r["detail"] for r in refused} == {detail}
         assert all("detail" not in r for r in bench.records("sample", status=200))
+
+
+async def test_health_is_asked_with_the_cookie_of_a_browser_that_was_here_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker whose sessions are broken answers it with an error, and only then."""
+    monkeypatch.setattr("harness.probes.health.PERIOD_S", 0.05)
+    for cookie in ("", old_session()):
+        async with serving(tmp_path / (cookie or "none"), 1) as bench:
+            probe = HealthProbe(bench.deployment, bench.writer, cookie)
+            await probe.start()
+            await wait_for(lambda: bench.records("sample", path="/ready"), 10, "a sample")
+            await probe.stop()
+            assert set(bench.workers[0].cookies) == {cookie}
 
 
 async def test_connections_are_counted_per_node_from_outside(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.load.accounts import Account, Accounts
+from harness.load.accounts import SESSION_COOKIE, Account, Accounts
 from harness.load.addresses import forwarded_for, require_loopback
 from harness.load.context import own_users, pick
 from harness.load.streams import Stream, Streams
@@ -73,3 +74,14 @@ def test_a_load_process_explains_its_arguments() -> None:
     assert ended.returncode == 2
     assert "--run" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_users_bring_a_session_cookie_each_of_the_form_that_workers_make() -> None:
+    """Every user's own, with 32 hexadecimal digits; instruments and the admin bring none."""
+    names = ("admin", "canary", "u0", "u1")
+    admin, canary, *users = (Account(n, f"{n}@x", "secret", "10.0.0.1") for n in names)
+    Accounts(admin, canary, users).bring_cookies()
+    brought = [user.headers()["Cookie"] for user in users]
+    assert all(re.fullmatch(rf"{SESSION_COOKIE}=[0-9a-f]{{32}}", cookie) for cookie in brought)
+    assert len(set(brought)) == len(users)
+    assert "Cookie" not in admin.headers() | canary.headers()

@@ -61,6 +61,16 @@ def test_overlapping_focus_windows_become_one() -> None:
     assert plan.focus == ((3.0, 19.0),)
 
 
+def test_signed_out_tokens_are_looked_at_again_only_where_a_scenario_asks() -> None:
+    """The looks are steps of their own: asking for them moves no other step."""
+    without = make_plan(_scenario(), 1).timetable
+    focus = {"token_looks_per_s": 2}
+    asked = make_plan(_scenario(focus=focus), 1).timetable
+    assert not [step for step in without if step.do == "token_look"]
+    assert [step for step in asked if step.do == "token_look"]
+    assert [step for step in asked if step.do != "token_look"] == list(without)
+
+
 def test_without_faults_the_whole_measured_part_is_focus() -> None:
     """A baseline is judged on all of its load but the warm-up."""
     plan = make_plan(_scenario(faults=[], warmup_s=2, duration_s=10), 1)

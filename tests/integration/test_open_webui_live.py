@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -14,12 +15,15 @@ VERSION = "0.12.4"
 INSTALLED = environments() / f"open-webui-{VERSION}-{python_tag()}.whole"
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(400)
-@pytest.mark.skipif(
+needs_open_webui = pytest.mark.skipif(
     not INSTALLED.exists(),
     reason=f"`harness run baseline-standalone --target open-webui=={VERSION}` installs it",
 )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@needs_open_webui
 def test_a_real_open_webui_is_driven_and_judged(tmp_path: Path) -> None:
     """Its users sign in, chat and sign out; words and events arrive; what it lacks is told."""
     scenario = tmp_path / "quick.yaml"
@@ -36,3 +40,32 @@ def test_a_real_open_webui_is_driven_and_judged(tmp_path: Path) -> None:
     assert facts["versions"]["open-webui"] == VERSION
     assert facts["capabilities"] == []
     assert (only_run(tmp_path / "r") / "logs" / "postgres.log").exists()
+
+
+STAR = ("run", "star-sessions-sentinel", "--set", "duration_s=8")
+STAR += ("--set", "enough={stops: 3, sign_outs: 3, canaries_per_pair: 5}")
+
+
+def _star_sessions(target: str, reports: Path) -> tuple[dict[str, str], str]:
+    """Run the scenario, shorter; return the verdict of each guarantee that applies, and the log."""
+    done = harness(*STAR, "--target", target, "--reports", reports, timeout=350)
+    findings: list[dict[str, Any]] = summary(reports)["findings"]  # type: ignore[assignment]  # JSON
+    found = {f["name"]: f["verdict"] for f in findings if f["applicable"]}
+    return found, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@needs_open_webui
+def test_star_sessions_of_a_real_open_webui_break_behind_sentinel(tmp_path: Path) -> None:
+    """Whoever brings a session cookie gets an error for everything, and so does /health."""
+    found, said = _star_sessions(f"open-webui=={VERSION}", tmp_path / "r")
+    assert found["recovery"] == found["health-answers"] == "fail", said
+
+
+@pytest.mark.timeout(200)
+def test_star_sessions_of_the_runtime_hold_behind_sentinel(tmp_path: Path) -> None:
+    """A cookie that nobody knows any more opens nothing and breaks nothing."""
+    found, said = _star_sessions("runtime", tmp_path / "r")
+    assert found["recovery"] == found["health-answers"] == "pass", said
+    assert found["session-read-your-writes"] == found["sign-in-honoured"] == "pass", said

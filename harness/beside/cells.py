@@ -43,12 +43,22 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """What was measured before, and where it shows here."""
+
+    said: str
+    scenario: str
+    guarantee: str
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """The file: which page has the tables, and the cases, the most telling first."""
+    """The file: which page has the tables, the cases, the most telling first, and the claims."""
 
     page: str
     targets: tuple[str, ...]
     cases: tuple[Case, ...]
+    claims: tuple[Claim, ...] = ()
 
     @property
     def scenarios(self) -> list[str]:
@@ -61,7 +71,8 @@ def read_comparison() -> Comparison:
     raw = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     targets, scenarios = tuple(raw["targets"]), raw["scenarios"].items()
     cases = tuple(Case(name, each, changes) for name, changes in scenarios for each in targets)
-    return Comparison(raw["page"], targets, cases)
+    claims = tuple(Claim(claim["said"], *claim["shown"]) for claim in raw["claims"])
+    return Comparison(raw["page"], targets, cases, claims)
 
 
 def content_of(plan: dict[str, Any]) -> str:

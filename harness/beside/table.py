@@ -34,9 +34,9 @@ Runs = Sequence[Run]
 
 
 def tables(comparison: Comparison, runs: Iterable[Run]) -> str:
-    """Return the page's part between the marks: an overview, then a table for each scenario."""
+    """Return the page's part between the marks: an overview, claims, a table for each scenario."""
     known = current(comparison, runs)
-    parts = [_overview(comparison, known)]
+    parts = [_overview(comparison, known), _claims(comparison, known)]
     parts += [_scenario(comparison, name, known) for name in comparison.scenarios]
     return "\n\n".join(part for part in parts if part)
 
@@ -64,6 +64,19 @@ def _overview(comparison: Comparison, known: dict[tuple[str, str], list[Run]]) -
     for name in comparison.scenarios:
         cells = [_verdicts(known[name, target]) for target in comparison.targets]
         lines.append(_row([f"[{name}](../scenarios/{name}.yaml)", *cells]))
+    return "\n".join(lines)
+
+
+def _claims(comparison: Comparison, known: dict[tuple[str, str], list[Run]]) -> str:
+    """Return what was measured before beside what the runs showed; empty without claims."""
+    if not comparison.claims:
+        return ""
+    lines = [_row(["measured before", "guarantee", *comparison.targets])]
+    lines.append("|---" * (2 + len(comparison.targets)) + "|")
+    for claim in comparison.claims:
+        sides = [known[claim.scenario, target] for target in comparison.targets]
+        cells = [_cell(runs, claim.guarantee) for runs in sides]
+        lines.append(_row([claim.said, f"{claim.guarantee} of {claim.scenario}", *cells]))
     return "\n".join(lines)
 
 

@@ -9,15 +9,17 @@ import orjson
 import pytest
 
 from harness.beside import record, table
-from harness.beside.cells import Case, Comparison, missing, read_comparison
+from harness.beside.cells import Case, Claim, Comparison, missing, read_comparison
 from harness.catalogue import find_scenario
 from harness.errors import UserError
 from harness.plan import make_plan
 from harness.scenario import load_scenario
+from harness.vocabulary import check_guarantee
 
 TARGETS = ("open-webui==0.12.4", "runtime")
 CASES = tuple(Case("outage-8s", target, {}) for target in TARGETS)
-COMPARISON = Comparison("docs/open-webui.md", TARGETS, CASES)
+CLAIM = Claim("half of them are lost", "outage-8s", "stop-ends-task")
+COMPARISON = Comparison("docs/open-webui.md", TARGETS, CASES, (CLAIM,))
 
 
 def _run(target: str, seed: int, verdict: str, **late: int) -> record.Run:
@@ -36,6 +38,9 @@ def test_every_case_can_be_planned_and_both_targets_get_the_same_plan() -> None:
         cases = [case for case in comparison.cases if case.scenario == scenario]
         assert len({case.content(1) for case in cases}) == 1
         assert cases[0].content(1) != cases[0].content(2)
+    for claim in comparison.claims:
+        check_guarantee(claim.guarantee)
+        assert claim.scenario in comparison.scenarios
 
 
 def test_only_missing_runs_are_run_round_by_round() -> None:
@@ -64,6 +69,8 @@ def test_a_table_counts_verdicts_and_shows_figures_as_ranges() -> None:
     assert "| [outage-8s](../scenarios/outage-8s.yaml) | 2 fail, 1 pass | 1 pass |" in said
     stops = "0 … 7 of 20 stops ended nothing in time"
     assert f"| stop-ends-task | ✔ 1 of 3, ✖ 2 of 3: {stops} | ✔ 1 of 1: 0 of 20" in said
+    claim = "| half of them are lost | stop-ends-task of outage-8s | ✔ 1 of 3, ✖ 2 of 3"
+    assert claim in said
     assert "Held wherever it applies: recovery." in said
 
 

@@ -80,7 +80,8 @@ def content_of(plan: dict[str, Any]) -> str:
     faults = [(f["id"], f["at"], f["until"], f["spec"]["kind"]) for f in plan["faults"]]
     scenario = plan["scenario"]
     kept = {name: scenario[name] for name in ("topology", "workers", "environment")}
-    fields = (faults, plan["focus"], plan["timetable"], plan["shape"], kept)
+    chats = scenario["load"]["chats"]
+    fields = (faults, plan["focus"], plan["timetable"], plan["shape"], chats, kept)
     text = orjson.dumps(_plain(fields), option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(text, digest_size=5).hexdigest()
 

@@ -26,7 +26,8 @@ FIGURES: dict[str, str] = {  # guarantee → quantities in words; a range over t
     "health-answers": "slowest answer {ms_max} ms",
     "recovery": "{failed_during_faults} failed in faults, {failed_otherwise} otherwise",
     "others-undisturbed": "{failed} failed on the others",
-    "logs-bounded": "",
+    "logs-bounded": "up to {kb_per_s_max} kB/s",
+    "requests-end": "slowest answer {ended_s_max} s",
 }
 HARNESS = frozenset({"fault-really-happened", "enough-load", "load-healthy", "workers-alive"})
 SIGNS = {"pass": "✔", "fail": "✖", "unknown": "?"}

@@ -41,7 +41,7 @@ GATE = click.option(
     "--gate", type=float, default=1.25, show_default=True, help="What may not get worse by more."
 )
 IMAGE = click.option(
-    "--image", "images", multiple=True, metavar="PART=IMAGE", help="As in redis=valkey/valkey:8."
+    "--image", "images", multiple=True, metavar="PART=IMAGE", help="Of redis, toxiproxy, nginx."
 )
 
 
@@ -372,11 +372,15 @@ def images() -> None:
 
 
 @images.command()
-def build() -> int:
-    """Make the default image from this machine's redis-server, without a registry."""
+@click.argument("part", type=click.Choice(("redis", "toxiproxy", "nginx", "all")), default="redis")
+def build(part: str) -> int:
+    """Make an image from this machine's redis-server, Toxiproxy or nginx, without a registry.
+
+    PART is redis unless given: the one that `--host containers` cannot do without.
+    """
     from harness import commands
 
-    return commands.build_images()
+    return commands.build_images(part)
 
 
 @cli.command("load-worker")

@@ -69,12 +69,17 @@ def options(
 
 def _where(host: str | None, images: tuple[str, ...]) -> dict[str, Any]:
     """Return `--host` and `--image` as changes of the scenario; raise UserError."""
+    from harness.scenario import Images
+
     changes: dict[str, Any] = {} if host is None else {"host": host}
     for pair in images:
         part, equals, image = pair.partition("=")
-        if not equals or part != "redis":
-            raise UserError(f"--image {pair}: expected redis=IMAGE, such as --image redis=redis:7")
-        changes["images.redis"] = image
+        if not equals or part not in Images.model_fields:
+            raise UserError(
+                f"--image {pair}: expected PART=IMAGE, such as --image redis=redis:7; "
+                f"parts: {', '.join(Images.model_fields)}"
+            )
+        changes[f"images.{part}"] = image
     return changes
 
 
@@ -328,11 +333,12 @@ def load_worker(master: str, allowed: tuple[str, ...]) -> int:
             raise
 
 
-def build_images() -> int:
-    """Build the images of the container host and name them."""
-    from harness.deploy.images import build
+def build_images(part: str) -> int:
+    """Build the image of a part, or of all, and name what was made."""
+    from harness.deploy.images import RECIPES, build
 
-    click.echo(build())
+    for each in RECIPES if part == "all" else (part,):
+        click.echo(build(each))
     return ExitCode.AS_EXPECTED
 
 

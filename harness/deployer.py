@@ -58,10 +58,11 @@ class Deployer:
             start_provider(guardian, deployment, self.run, self.clock),
             self.database.start(guardian, deployment, self.say),
         )
-        await self._link(guardian, deployment)
+        await self._link(guardian, deployment, host)
         await self._workers(guardian, deployment)
         if self.scenario.balancer == "nginx":
-            await start_balancer(guardian, deployment, self.run)
+            boxed = host.boxed(self.scenario.images.nginx)
+            await start_balancer(guardian, deployment, self.run, boxed)
         return deployment
 
     async def _redis(self, host: Host, deployment: Deployment) -> None:
@@ -99,13 +100,15 @@ class Deployer:
             return ProcessHost(guardian)
         from harness.deploy.containers import ContainerHost
 
-        return ContainerHost(guardian, self.run, self.scenario.images.redis)
+        images = dict(self.scenario.used_images)
+        return ContainerHost(guardian, self.run, images.pop("redis"), tuple(images.values()))
 
-    async def _link(self, guardian: Guardian, deployment: Deployment) -> None:
-        if find_toxiproxy() is None:
+    async def _link(self, guardian: Guardian, deployment: Deployment, host: Host) -> None:
+        boxed = host.boxed(self.scenario.images.toxiproxy)
+        if boxed is None and find_toxiproxy() is None:
             self.say("Toxiproxy is missing: workers dial Redis directly (make setup)")
             return
-        await start_toxiproxy(guardian, deployment)
+        await start_toxiproxy(guardian, deployment, boxed)
         self.links = Links(deployment, detours_file(self.run))
         await self.links.create(self.scenario.workers)
 

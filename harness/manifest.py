@@ -41,6 +41,7 @@ class Manifest:
             "capabilities": sorted(subject.target.capabilities),
             "instruments": sorted(subject.target.instruments),
             "host": scenario.host,
+            "images": scenario.used_images,
             "versions": _versions(subject.environment.versions),
             "phases": self.phases,
         }
@@ -56,7 +57,8 @@ class Manifest:
             "urls": [worker.url for worker in deployment.workers],
         }
         if (balancer := deployment.balancer) is not None:
-            self._facts["balancer"] = f"nginx {balancer.version} at {balancer.url}"
+            where = f" in {balancer.boxed.image}" if balancer.boxed else ""
+            self._facts["balancer"] = f"nginx {balancer.version} at {balancer.url}{where}"
 
     def abort(self, reason: str) -> None:
         """Note that the load was ended early."""

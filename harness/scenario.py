@@ -21,6 +21,7 @@ from harness.vocabulary import check_names
 TopologyName = Literal["standalone", "sentinel", "cluster"]
 SIDES = ("fails", "passes")
 BalancerName = Literal["none", "nginx"]
+IMAGE = r"^[a-z0-9][\w./:@-]*$"
 
 
 class Redis(Model):
@@ -36,7 +37,9 @@ class Redis(Model):
 class Images(Model):
     """Container images of the host `containers`."""
 
-    redis: str = Field("redis-failover-harness/redis", pattern=r"^[a-z0-9][\w./:@-]*$")
+    redis: str = Field("redis-failover-harness/redis", pattern=IMAGE)
+    toxiproxy: str | None = Field(None, pattern=IMAGE)  # None: a process
+    nginx: str | None = Field(None, pattern=IMAGE)
 
 
 class Focus(Model):
@@ -93,6 +96,16 @@ class Scenario(Model):
     def load_shape(self) -> tuple[Stretch, ...]:
         """Return how load changes over time, warm-up first."""
         return make_shape(self.load, self.warmup_s, self.duration_s)
+
+    @property
+    def used_images(self) -> dict[str, str]:
+        """Return the image of each part that is to be a container; none on processes."""
+        if self.host == "processes":
+            return {}
+        used = self.images.model_dump(exclude_none=True)
+        if self.balancer == "none":
+            used.pop("nginx", None)
+        return used
 
     @property
     def needs_links(self) -> bool:

@@ -13,7 +13,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from harness.deploy.folder import RunFolder
-from harness.deploy.model import PIN_HEADER, SERVED_HEADER, Balancer, Deployment, Worker
+from harness.deploy.model import PIN_HEADER, SERVED_HEADER, Balancer, Boxed, Deployment, Worker
 from harness.deploy.service import answered, clean_environment
 from harness.errors import MissingPart
 
@@ -108,18 +108,24 @@ def find_nginx() -> str | None:
 def nginx_version(program: str) -> str:
     """Return the version, such as 1.22.1, as the program tells it."""
     done = subprocess.run([program, "-v"], capture_output=True, text=True, check=False)
-    found = re.search(r"nginx/([\d.]+)", done.stderr)
+    return _version(done.stderr)
+
+
+def _version(said: str) -> str:
+    found = re.search(r"nginx/([\d.]+)", said)
     return found[1] if found else "of unknown version"
 
 
-async def start_balancer(guardian: Guardian, deployment: Deployment, run: RunFolder) -> None:
+async def start_balancer(
+    guardian: Guardian, deployment: Deployment, run: RunFolder, boxed: Boxed | None = None
+) -> None:
     """Start nginx on the run's 127.x.y.4 and set `deployment.balancer`; workers must be ready.
 
     Raises MissingPart without nginx, UserError with the end of its log when it does not come up.
     """
     directory = (run.data / NAME).resolve()
     directory.mkdir(parents=True, exist_ok=True)
-    balancer = Balancer(f"{deployment.subnet}.{HOST}", PORT, directory)
+    balancer = Balancer(f"{deployment.subnet}.{HOST}", PORT, directory, boxed=boxed)
     text = configuration(balancer, deployment.workers)
     (directory / "nginx.conf").write_text(text, encoding="utf-8")
     await launch_balancer(guardian, balancer)
@@ -128,13 +134,24 @@ async def start_balancer(guardian: Guardian, deployment: Deployment, run: RunFol
 
 async def launch_balancer(guardian: Guardian, balancer: Balancer) -> None:
     """Start nginx (again) over its configuration and wait until it answers for a worker."""
+    folder = balancer.directory
+    words = ["-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
+    if (boxed := balancer.boxed) is not None:
+        balancer.process = await boxed.launch(NAME, words, program="nginx", folder=folder)
+    else:
+        program = _program()
+        balancer.version = nginx_version(program)
+        argv = [program, *words]
+        balancer.process = await guardian.spawn(NAME, argv, clean_environment(), folder)
+    await answered(balancer.process, f"{balancer.url}/health", READY_S)
+    if boxed is not None:
+        balancer.version = _version(await boxed.output(["nginx", "-v"]))
+
+
+def _program() -> str:
     if (program := find_nginx()) is None:
         raise MissingPart(f"nginx is not installed: expected it on the path; {REMEDY}")
-    folder = balancer.directory
-    argv = [program, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
-    balancer.version = nginx_version(program)
-    balancer.process = await guardian.spawn(NAME, argv, clean_environment(), folder)
-    await answered(balancer.process, f"{balancer.url}/health", READY_S)
+    return program
 
 
 def configuration(balancer: Balancer, workers: list[Worker]) -> str:
@@ -143,7 +160,7 @@ def configuration(balancer: Balancer, workers: list[Worker]) -> str:
     descriptors = MOST_DESCRIPTORS if most < 0 else min(most, MOST_DESCRIPTORS)
     servers = [f"        server {worker.host}:{worker.port};" for worker in workers]
     values = {
-        "USER": _user(),
+        "USER": _user(boxed=balancer.boxed is not None),
         "DESCRIPTORS": str(descriptors),
         "CONNECTIONS": str(descriptors // 2),  # each of a user has one to a worker behind it
         "BALANCED": "\n".join(servers),
@@ -165,8 +182,13 @@ def _pinned(worker: Worker) -> str:
     )
 
 
-def _user() -> str:
-    """Return nginx's `user` line: only root may say it, and must, to keep its own identity."""
+def _user(*, boxed: bool) -> str:
+    """Return nginx's `user` line: only root may say it, and must, to keep its own identity.
+
+    An image has users and groups of its own; it knows root.
+    """
     if os.geteuid() != 0:
         return ""
+    if boxed:
+        return "user root root;"
     return f"user {pwd.getpwuid(0).pw_name} {grp.getgrgid(os.getegid()).gr_name};"

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from harness.deploy import engine
 from harness.deploy.balancer import REMEDY, find_nginx, nginx_version
@@ -129,11 +130,18 @@ def _image() -> Finding:
         return Finding(part, False, "no engine to ask", remedy, needed=False)
     try:
         found = client.images.get(engine.BUILT)
+        others = [name for name in ("toxiproxy", "nginx") if _built(client, name)]
     except engine.ERRORS as error:
         return Finding(part, False, engine.reason(error), remedy, needed=False)
     finally:
         client.close()
-    return Finding(part, True, f"{engine.BUILT} {found.short_id}", needed=False)
+    also = f"; also built: {', '.join(others)}" if others else ""
+    return Finding(part, True, f"{engine.BUILT} {found.short_id}{also}", needed=False)
+
+
+def _built(client: Any, part: str) -> bool:
+    """Tell whether an image that only `images` asks for is there."""
+    return bool(client.images.list(name=f"{engine.OURS}{part}"))
 
 
 def _loopback() -> Finding:

@@ -16,7 +16,8 @@ from harness.errors import MissingPart
 DEFAULT = "unix:///var/run/docker.sock"
 UNIX = "unix://"
 ANSWER_S = 30.0
-BUILT = "redis-failover-harness/redis"  # what `harness images build` makes; in no registry
+OURS = "redis-failover-harness/"  # what `harness images build` makes; in no registry
+BUILT = f"{OURS}redis"
 REMEDY = "Run `harness images build` and leave --image away, or load it with `docker load`."
 ERRORS = (DockerException, RequestException, OSError)
 
@@ -71,10 +72,11 @@ def provide(client: Any, image: str, remedy: str = REMEDY) -> str:
     try:
         return str(client.images.get(image).id)
     except ImageNotFound:
-        if image == BUILT:
+        if image.startswith(OURS):
+            part = image.removeprefix(OURS).partition(":")[0]
             raise MissingPart(
-                f"image {image} is not built: run `harness images build`, or name another one, as "
-                "in --image redis=redis:7"
+                f"image {image} is not built: run `harness images build {part}`, or name another "
+                f"one, as in --image {part}={part}:TAG"
             ) from None
     try:
         return str(client.images.pull(*_split(image)).id)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.deploy import redis_files as files
-from harness.deploy.model import Node, Process
+from harness.deploy.model import Boxed, Node, Process
 from harness.deploy.spawner import find_program
 
 if TYPE_CHECKING:
@@ -51,6 +51,10 @@ class ProcessHost:
         return await self._guardian.spawn(
             node.name, [PROGRAM, *arguments(node)], environment, node.directory, last=True
         )
+
+    def boxed(self, image: str | None) -> Boxed | None:  # noqa: ARG002 - of containers alone
+        """Return None: every other part is a process too."""
+        return None
 
     async def close(self) -> None:
         """Nothing to do: the guardian ends its children."""

@@ -58,6 +58,26 @@ class Node:
         return self.host, self.port
 
 
+class Boxed(Protocol):
+    """A part that is started in a container instead of as a process."""
+
+    image: str
+
+    async def launch(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        program: str = "",
+        folder: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Process:
+        """Start it, also another time; `program` empty: the image's entry point."""
+
+    async def output(self, words: Sequence[str]) -> str:
+        """Run a command where it runs and return what it prints."""
+
+
 class Host(Protocol):
     """Where Redis servers run: processes of this machine, or containers."""
 
@@ -75,6 +95,9 @@ class Host(Protocol):
 
     async def launch(self, node: Node) -> Process:
         """Start the server of a node from the files in its directory, also for another time."""
+
+    def boxed(self, image: str | None) -> Boxed | None:
+        """Return how to start another part from an image; None: it is to be a process."""
 
     async def close(self) -> None:
         """Start nothing more; what was started is ended by the guardian."""
@@ -111,6 +134,7 @@ class Balancer:
     directory: Path
     version: str = ""
     process: Process | None = None
+    boxed: Boxed | None = None  # None: a process
 
     @property
     def address(self) -> tuple[str, int]:

@@ -14,8 +14,9 @@ NO_TOXIPROXY = (
 
 def missing_part(scenario: Scenario) -> str:
     """Return why this machine cannot run the scenario, which is then skipped; empty when it can."""
-    if scenario.needs_links and find_toxiproxy() is None:
+    images = scenario.used_images  # what comes from one needs no program here
+    if scenario.needs_links and "toxiproxy" not in images and find_toxiproxy() is None:
         return NO_TOXIPROXY
-    if scenario.balancer == "nginx" and find_nginx() is None:
+    if scenario.balancer == "nginx" and "nginx" not in images and find_nginx() is None:
         return NO_NGINX
     return ""

@@ -18,6 +18,7 @@ from typing import Any
 
 from harness.clock import monotonic
 from harness.deploy import guardian as guardian_program
+from harness.deploy import model
 from harness.deploy.folder import RunFolder
 from harness.deploy.lease import Lease, cache_folder
 from harness.errors import MissingPart, UserError
@@ -89,7 +90,7 @@ class Guardian:
     def __init__(self, run: RunFolder, program: subprocess.Popen[bytes]) -> None:
         self.run = run
         self.pid = program.pid
-        self.processes: dict[str, Process] = {}  # the latest of each name
+        self.processes: dict[str, model.Process] = {}  # the latest of each name, boxed parts too
         self._by_pid: dict[int, Process] = {}
         self._program = program
         self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}

@@ -22,12 +22,14 @@ from harness.errors import MissingPart, UserError
 from harness.waiting import wait_for_sync
 
 if TYPE_CHECKING:
-    from harness.deploy.model import Deployment, Process
+    from harness.deploy.model import Boxed, Deployment, Process
     from harness.deploy.spawner import Guardian
 
 T = TypeVar("T")
 
+NAME = "toxiproxy"
 PORT = 8474
+ENVIRONMENT = {"LOG_LEVEL": "error"}
 READY_S = 5.0
 ANSWER_S = 2.0
 PROGRAMS = ("toxiproxy-server", "toxiproxy")
@@ -90,20 +92,30 @@ def find_toxiproxy() -> Path | None:
     return cached if os.access(cached, os.X_OK) else None
 
 
-async def start_toxiproxy(guardian: Guardian, deployment: Deployment) -> None:
+async def start_toxiproxy(
+    guardian: Guardian, deployment: Deployment, boxed: Boxed | None = None
+) -> None:
     """Start the server on the run's 127.x.y.2 and set `deployment.toxiproxy_url`.
 
     Raises MissingPart without the binary, UserError when the server does not come up.
     """
-    binary = find_toxiproxy()
-    if binary is None:
-        raise MissingPart(MISSING.format(cache=cached_binary().parent))
     host = f"{deployment.subnet}.2"
+    program = _binary() if boxed is None else ""
     _must_be_free(host)  # else another run's server would answer for ours
-    argv = [str(binary), "-host", host, "-port", str(PORT)]
-    process = await guardian.spawn("toxiproxy", argv, {"LOG_LEVEL": "error"}, last=True)
+    words = ["-host", host, "-port", str(PORT)]
+    process: Process
+    if boxed is None:
+        process = await guardian.spawn(NAME, [program, *words], ENVIRONMENT, last=True)
+    else:
+        process = await boxed.launch(NAME, words, environment=ENVIRONMENT)
     await asyncio.to_thread(_wait_ready, process, host)
     deployment.toxiproxy_url = f"http://{host}:{PORT}"
+
+
+def _binary() -> str:
+    if (found := find_toxiproxy()) is None:
+        raise MissingPart(MISSING.format(cache=cached_binary().parent))
+    return str(found)
 
 
 def _must_be_free(host: str) -> None:

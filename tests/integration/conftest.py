@@ -10,7 +10,7 @@ import pytest
 from docker.errors import ImageNotFound
 
 from harness.deploy import engine as engines
-from harness.deploy.images import build
+from harness.deploy.images import RECIPES, build
 from harness.errors import MissingPart
 
 
@@ -28,6 +28,21 @@ def found_engine() -> Iterator[Any]:
         build()
     yield client
     client.close()
+
+
+@pytest.fixture
+def images(engine: Any, request: pytest.FixtureRequest) -> dict[str, str]:
+    """Return the image of Toxiproxy and of nginx, built when missing; skipped without programs."""
+    parts = {part: engines.OURS + part for part in RECIPES if part != "redis"}
+    for part, image in parts.items():
+        try:
+            engine.images.get(image)
+        except ImageNotFound:
+            try:
+                build(part)
+            except MissingPart as error:
+                pytest.skip(f"{request.node.name}: {str(error).partition('. ')[0]}")
+    return parts
 
 
 @pytest.fixture

@@ -10,13 +10,22 @@ from harness.deploy.containers import ContainerHost
 from harness.deploy.engine import BUILT
 from harness.deploy.folder import RunFolder
 from harness.deploy.host import ProcessHost
-from harness.deploy.model import Host
+from harness.deploy.model import Boxed, Deployment, Host
 from harness.deploy.spawner import Guardian
 
 
 def host_named(name: str, guardian: Guardian, run: RunFolder) -> Host:
     """Return a host for Redis servers."""
     return ProcessHost(guardian) if name == "processes" else ContainerHost(guardian, run, BUILT)
+
+
+async def boxed_part(guardian: Guardian, deployment: Deployment, image: str) -> Boxed:
+    """Return how to start a part from an image, without any Redis in containers."""
+    host = ContainerHost(guardian, guardian.run, BUILT)
+    await host.containers.open(deployment.subnet, [image])
+    boxed = host.boxed(image)
+    assert boxed is not None
+    return boxed
 
 
 def made_by_runs_in(engine: Any, folder: Path) -> list[Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.deploy.folder import RunFolder
 from harness.deploy.lease import Lease
-from harness.deploy.model import Deployment, Node
+from harness.deploy.model import Boxed, Deployment, Node
 from harness.deploy.spawner import Guardian
 from harness.deploy.workers import detours_file
 from harness.network.links import Links
@@ -57,9 +57,11 @@ async def start_node(guardian: Guardian, name: str, host: str, *config: str) -> 
     return node
 
 
-async def linked(guardian: Guardian, deployment: Deployment, workers: int = 1) -> Links:
+async def linked(
+    guardian: Guardian, deployment: Deployment, workers: int = 1, boxed: Boxed | None = None
+) -> Links:
     """Start a real Toxiproxy and make the links."""
-    await start_toxiproxy(guardian, deployment)
+    await start_toxiproxy(guardian, deployment, boxed)
     links = Links(deployment, detours_file(guardian.run))
     await links.create(workers)
     return links

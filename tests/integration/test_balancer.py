@@ -27,6 +27,7 @@ from harness.faults.context import FaultContext
 from harness.load.entry import Entry
 from harness.plan import PlannedFault
 from harness.scenario import Redis
+from tests.integration.container_parts import boxed_part
 from tests.integration.harness_cli import (
     harness,
     only_run,
@@ -91,13 +92,14 @@ class Front:
 
 
 @asynccontextmanager
-async def _front(folder: Path) -> AsyncIterator[Front]:
+async def _front(folder: Path, image: str | None) -> AsyncIterator[Front]:
     async with guarded(folder) as (guardian, deployment):
         deployment.workers = [
             Worker(n, f"{deployment.subnet}.{50 + n}", 8080, f"worker-{n}") for n in range(3)
         ]
         runners = [await _serve(worker) for worker in deployment.workers]
-        await start_balancer(guardian, deployment, guardian.run)
+        boxed = None if image is None else await boxed_part(guardian, deployment, image)
+        await start_balancer(guardian, deployment, guardian.run, boxed)
         context = FaultContext(guardian, None, Redis(), guardian.run, RunClock())
         front = Front(deployment, context)
         try:
@@ -107,10 +109,13 @@ async def _front(folder: Path) -> AsyncIterator[Front]:
             await asyncio.gather(*(runner.cleanup() for runner in runners))
 
 
-@pytest.fixture
-async def front(tmp_path: Path) -> AsyncIterator[Front]:
+@pytest.fixture(params=["process", "containers"])
+async def front(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Front]:
     """Yield a started front; the folder's name has a blank, as users' folders have."""
-    async with _front(tmp_path / "a folder") as made:
+    image = None
+    if request.param == "containers":
+        image = request.getfixturevalue("images")["nginx"]
+    async with _front(tmp_path / "a folder", image) as made:
         yield made
 
 

@@ -16,22 +16,35 @@ import pytest
 from harness.deploy import sweeper
 from harness.waiting import wait_for_sync
 from tests.integration.container_parts import made_by_runs_in, networks_and_volumes
-from tests.integration.harness_cli import ROOT, command, environment, harness, scenario_text
+from tests.integration.harness_cli import (
+    ROOT,
+    command,
+    environment,
+    harness,
+    processes_naming,
+    scenario_text,
+)
 
-PARTS = 7  # the pod, three nodes, three sentinels
+PARTS = 9  # the pod, three nodes, three sentinels, Toxiproxy, nginx
 
 
 class Run:
-    """A quick run on Sentinel in containers, and what the engine held before it."""
+    """A quick run with all parts in containers, and what the engine held before it."""
 
-    def __init__(self, engine: Any, folder: Path) -> None:
+    def __init__(self, engine: Any, folder: Path, images: dict[str, str]) -> None:
         self.engine = engine
         self.folder = folder
         self.before = networks_and_volumes(engine)
         self.output = folder / "output"
         self.scenario = folder / "quick.yaml"
         self.scenario.write_text(
-            scenario_text(topology="sentinel", host="containers", guarantees="[canaries-delivered]")
+            scenario_text(
+                topology="sentinel",
+                host="containers",
+                balancer="nginx",
+                images=json.dumps(images),
+                guarantees="[canaries-delivered]",
+            )
         )
         with self.output.open("wb") as file:
             arguments = ("run", self.scenario, "--reports", folder / "reports")
@@ -65,21 +78,24 @@ class Run:
 
 
 @pytest.fixture
-def run(engine: Any, tmp_path: Path) -> Iterator[Run]:
+def run(engine: Any, images: dict[str, str], tmp_path: Path) -> Iterator[Run]:
     """Yield a run that has just begun."""
-    begun = Run(engine, tmp_path)
+    begun = Run(engine, tmp_path, images)
     yield begun
     begun.close()
 
 
 def test_a_run_that_ends_well_leaves_nothing(run: Run) -> None:
-    """Pod, nodes and sentinels run while it lasts; run.json says where Redis ran."""
+    """Pod, servers and proxies run while it lasts; run.json says from which images."""
     run.reach("load")
     assert len(run.started()) == PARTS
     assert run.process.wait(90) == 0, run.output.read_text()
     run.nothing_is_left(1)
     [facts] = (run.folder / "reports").glob("*-quick/run.json")
-    assert json.loads(facts.read_bytes())["host"] == "containers"
+    told = json.loads(facts.read_bytes())
+    assert told["host"] == "containers"
+    assert set(told["images"]) == {"redis", "toxiproxy", "nginx"}
+    assert not processes_naming(str(run.folder))
 
 
 @pytest.mark.parametrize("phase", ["deploy", "prepare", "load"])

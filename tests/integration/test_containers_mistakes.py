@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.deploy import engine as engines
-from harness.deploy import images
+from harness.deploy import images as recipes
 from harness.deploy.containers import ContainerHost
 from harness.deploy.folder import RunFolder
 from harness.deploy.host import server_version
@@ -65,13 +65,24 @@ def test_containers_without_the_image_are_skipped(scenario: Path, tmp_path: Path
     assert "harness images build" in line
 
 
-def test_the_default_image_is_never_looked_for_in_a_registry(
-    engine: Any, monkeypatch: pytest.MonkeyPatch
+def test_our_images_of_containers_are_never_looked_for_in_a_registry(engine: Any) -> None:
+    """When one was not built, the message names the command that builds it."""
+    with pytest.raises(MissingPart, match="is not built: run `harness images build nothing`"):
+        engines.provide(engine, f"{engines.OURS}nothing:1")
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("part", ["toxiproxy", "nginx"])
+def test_containers_without_the_image_of_a_part_are_skipped(
+    part: str, scenario: Path, tmp_path: Path
 ) -> None:
-    """When it was not built, the message names the command that builds it."""
-    monkeypatch.setattr(engines, "BUILT", "redis-failover-harness/not-built")
-    with pytest.raises(MissingPart, match="is not built: run `harness images build`"):
-        engines.provide(engine, engines.BUILT)
+    """It is asked for before anything starts: exit 4, with the engine's own words."""
+    reports = ("--reports", tmp_path / "reports", "--set", "balancer=nginx")
+    done = harness("run", scenario, *reports, "--image", f"{part}={NOWHERE}")
+    assert done.returncode == 4, done.stdout + done.stderr
+    [line] = [x for x in done.stdout.splitlines() if x.startswith("SKIPPED")]
+    assert f"image {NOWHERE} is not here and cannot be pulled" in line
+    assert not processes_naming(str(tmp_path))
 
 
 async def test_containers_name_a_port_that_is_taken(engine: Any, tmp_path: Path) -> None:
@@ -92,7 +103,21 @@ async def test_containers_name_a_port_that_is_taken(engine: Any, tmp_path: Path)
 
 def test_built_images_hold_the_installed_server(engine: Any) -> None:
     """The image's server says the version of the machine's; both tags are there."""
-    assert f":{server_version()}" in images.build()
+    assert f":{server_version()}" in recipes.build()
     assert engine.images.get(f"{engines.BUILT}:{server_version()}")
     said = engine.containers.run(engines.BUILT, ["redis-server", "--version"], remove=True)
     assert f"v={server_version()}".encode() in said
+
+
+@pytest.mark.parametrize(
+    ("part", "words"), [("toxiproxy", ["--version"]), ("nginx", ["nginx", "-v"])]
+)
+def test_built_images_of_containers_start_alone(
+    part: str, words: list[str], images: dict[str, str], engine: Any
+) -> None:
+    """Every library is in them: the program starts with nothing of this machine mounted."""
+    done = harness("images", "build", part)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{images[part]}:latest" in done.stdout
+    said = engine.containers.run(images[part], words, remove=True, stderr=True)
+    assert part.encode() in said

@@ -17,6 +17,7 @@ from harness.errors import UserError
 from harness.network.evidence import LinkError, Witness
 from harness.network.links import Links
 from harness.network.toxiproxy import find_toxiproxy, start_toxiproxy
+from tests.integration.container_parts import boxed_part
 
 pytestmark = pytest.mark.skipif(find_toxiproxy() is None, reason="Toxiproxy is not installed")
 
@@ -45,13 +46,18 @@ class Site:
         await process.wait(5)
 
 
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    """Give one Redis behind the links of two workers."""
+@pytest.fixture(params=["process", "containers"])
+async def site(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Site]:
+    """Give one Redis behind the links of two workers; Toxiproxy as a process or a container."""
+    boxed, image = None, None
+    if request.param == "containers":
+        image = request.getfixturevalue("images")["toxiproxy"]
     async with guarded(tmp_path) as (guardian, deployment):
         host = f"{deployment.subnet}.10"
         deployment.nodes.append(await start_node(guardian, "redis-0", host))
-        links = await linked(guardian, deployment, workers=2)
+        if image is not None:
+            boxed = await boxed_part(guardian, deployment, image)
+        links = await linked(guardian, deployment, workers=2, boxed=boxed)
         yield Site(guardian, deployment, links)
         await links.close()
 

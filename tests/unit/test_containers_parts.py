@@ -14,6 +14,7 @@ from harness.deploy.containers import ContainerHost, program_of
 from harness.deploy.folder import RunFolder
 from harness.deploy.guardian import started
 from harness.deploy.host import parse_version
+from harness.deploy.parts import missing_part
 from harness.errors import MissingPart, UserError
 from harness.options import load_with_options
 from harness.repeat import _name
@@ -110,11 +111,37 @@ def test_host_and_image_are_changes_of_the_scenario() -> None:
     assert _name(BASELINE, options(1)) == "baseline-cluster"
 
 
-@pytest.mark.parametrize("image", ["redis", "nginx=nginx:1", "=redis:7"])
+@pytest.mark.parametrize("image", ["redis", "postgres=postgres:16", "=redis:7"])
 def test_images_of_other_containers_are_refused(image: str) -> None:
-    """Only Redis runs in containers."""
-    with pytest.raises(UserError, match=r"expected redis=IMAGE"):
+    """The message names the parts that can be containers."""
+    with pytest.raises(UserError, match=r"expected PART=IMAGE.*parts: redis, toxiproxy, nginx"):
         options(1, images=(image,))
+
+
+def test_images_of_containers_count_where_they_are_used() -> None:
+    """On processes there are none; nginx's only with a balancer; Redis has a default."""
+    wanted = ("toxiproxy=own/toxiproxy", "nginx=nginx:1")
+    scenario = load_with_options(BASELINE, options(1, images=wanted))
+    assert scenario.used_images == {}
+    chosen = options(1, host="containers", images=wanted)
+    scenario = load_with_options(BASELINE, chosen)
+    assert scenario.used_images == {"redis": engine.BUILT, "toxiproxy": "own/toxiproxy"}
+    behind = scenario.model_copy(update={"balancer": "nginx"})
+    assert behind.used_images == {**scenario.used_images, "nginx": "nginx:1"}
+
+
+def test_parts_from_images_of_containers_need_no_program_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A scenario with links is not skipped for a Toxiproxy that its image has."""
+    monkeypatch.setattr("harness.deploy.parts.find_toxiproxy", lambda: None)
+    held = BASELINE.with_name("one-worker-held.yaml")
+    alone = load_with_options(held, options(1, host="containers"))
+    assert "toxiproxy-server was found neither" in missing_part(alone)
+    images = ("toxiproxy=own/toxiproxy",)
+    assert missing_part(load_with_options(held, options(1, images=images))) != ""
+    boxed = load_with_options(held, options(1, host="containers", images=images))
+    assert missing_part(boxed) == ""
 
 
 @pytest.mark.parametrize("image", ["-rm", "", "redis 7"])

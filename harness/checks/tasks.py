@@ -54,6 +54,7 @@ class _Ends:
     undecided: int = 0
     unopened: int = 0
     during: int = 0
+    early: int = 0  # of the bad: acknowledged before the provider saw the stream open
 
     def add(self, facts: Facts, name: str, stop: Stop, stream: _Stream | None) -> None:
         """Judge one stop by what the provider saw of its stream."""
@@ -70,6 +71,7 @@ class _Ends:
             late = (stream.closed or end_of(facts)) - acked
             how = "still ran" if stream.closed is None else f"ended by {stream.cause}"
             text = f"stream {name} {how} {late:.2f} s after its stop was acknowledged"
+            self.early += stream.opened > acked
             self.bad.add(late, text, acked, identity)
 
 
@@ -111,6 +113,7 @@ class StopEndsTask(_Streams):
             quantities={
                 "stops": len(stops),
                 "late_or_never": seen.bad.count,
+                "before_its_stream": seen.early,
                 "during_fault": seen.during,
                 "never_opened": seen.unopened,
                 "undecided": seen.undecided,

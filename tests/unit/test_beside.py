@@ -24,7 +24,7 @@ COMPARISON = Comparison("docs/open-webui.md", TARGETS, CASES, (CLAIM,))
 
 def _run(target: str, seed: int, verdict: str, **late: int) -> record.Run:
     case = Case("outage-8s", target, {})
-    quantities = {"stops": 20, "late_or_never": late.get("late", 0)}
+    quantities = {"stops": 20, "late_or_never": late.get("late", 0), "before_its_stream": 0}
     stops = {"verdict": verdict, "reason": "", "quantities": quantities}
     held = {"verdict": "pass", "reason": "", "quantities": {}}
     findings = {"stop-ends-task": stops, "recovery": held}
@@ -67,8 +67,9 @@ def test_a_table_counts_verdicts_and_shows_figures_as_ranges() -> None:
     ]
     said = table.tables(COMPARISON, runs)
     assert "| [outage-8s](../scenarios/outage-8s.yaml) | 2 fail, 1 pass | 1 pass |" in said
-    stops = "0 … 7 of 20 stops ended nothing in time"
+    stops = "0 … 7 of 20 stops lost, 0 before their stream"
     assert f"| stop-ends-task | ✔ 1 of 3, ✖ 2 of 3: {stops} | ✔ 1 of 1: 0 of 20" in said
+    assert "{" not in said
     claim = "| half of them are lost | stop-ends-task of outage-8s | ✔ 1 of 3, ✖ 2 of 3"
     assert claim in said
     assert "Held wherever it applies: recovery." in said

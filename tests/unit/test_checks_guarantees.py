@@ -403,6 +403,16 @@ def test_an_overloaded_generator_is_unknown(
     assert words in finding.reason
 
 
+def test_a_stop_that_came_before_its_stream_is_counted_apart(tmp_path: Path) -> None:
+    """It needs no fault to be lost; one that came while its stream ran is not one of these."""
+    h = healthy()
+    for name, opened in (("before", 25.5), ("while", 24.0)):
+        stream(h, name, opened, None, cause="client_closed", sent=5)
+        h.op("stop", 25, stream=name, by="task", outlives=True, state="requested")
+    found = h.finding("stop-ends-task", tmp_path).quantities
+    assert (found["late_or_never"], found["before_its_stream"]) == (2, 1)
+
+
 def test_a_busy_second_of_the_generator_is_no_bottleneck(tmp_path: Path) -> None:
     """One second of full use among many is normal."""
     h = healthy()

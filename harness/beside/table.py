@@ -12,7 +12,7 @@ FIGURES: dict[str, str] = {  # guarantee → quantities in words; a range over t
     "sign-out-honoured": "{accepted_late} accepted late of {sign_outs} signed out",
     "sign-out-stays": "{undone} times accepted again, {sign_outs} sign-outs",
     "sign-in-honoured": "{refused} of {answers} refused",
-    "stop-ends-task": "{late_or_never} of {stops} stops lost, {before_its_stream} before their stream",
+    "stop-ends-task": "{late_or_never} of {stops} lost, {before_its_stream} before their stream",
     "finished-unlisted": "{listed_late} listed late",
     "running-listed": "{not_listed} of {lists} not listed",
     "no-unexplained-end": "{unexplained} of {ended} without a cause",

@@ -67,7 +67,7 @@ def test_a_table_counts_verdicts_and_shows_figures_as_ranges() -> None:
     ]
     said = table.tables(COMPARISON, runs)
     assert "| [outage-8s](../scenarios/outage-8s.yaml) | 2 fail, 1 pass | 1 pass |" in said
-    stops = "0 … 7 of 20 stops lost, 0 before their stream"
+    stops = "0 … 7 of 20 lost, 0 before their stream"
     assert f"| stop-ends-task | ✔ 1 of 3, ✖ 2 of 3: {stops} | ✔ 1 of 1: 0 of 20" in said
     assert "{" not in said
     claim = "| half of them are lost | stop-ends-task of outage-8s | ✔ 1 of 3, ✖ 2 of 3"

@@ -81,6 +81,15 @@ def test_a_run_of_another_plan_is_not_shown() -> None:
     assert "not run | not run" in table.tables(COMPARISON, [old])
 
 
+def test_a_run_with_too_little_load_is_counted_and_proves_nothing() -> None:
+    """A starved machine makes anything red: what such a run found is in no table."""
+    thin = _run("open-webui==0.12.4", 1, "fail", late=9)
+    thin.findings["enough-load"] = {"verdict": "unknown", "reason": "1 stops", "quantities": {}}
+    said = table.tables(COMPARISON, [thin])
+    assert "| [outage-8s](../scenarios/outage-8s.yaml) | 1 proved nothing | not run |" in said
+    assert "9 of 20" not in said
+
+
 def _saved(folder: Path) -> Path:
     """Write the files of a judged run."""
     plan = make_plan(load_scenario(find_scenario("outage-8s")), 1)

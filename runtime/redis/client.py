@@ -13,6 +13,7 @@ from redis.exceptions import AskError, ResponseError
 
 from runtime.redis.breaker import Breaker
 from runtime.redis.errors import RedisDenied, RedisUnavailable, translate
+from runtime.redis.redirects import follow
 from runtime.redis.shared import SharedWires
 from runtime.redis.topology import Key, Topology
 from runtime.redis.wire import Address, Argument
@@ -232,7 +233,10 @@ class RedisClient:
         await breaker.check()
         started = time.monotonic()
         try:
-            replies = self._checked(await self._wires.exchange(key, commands))
+            replies = await self._wires.exchange(key, commands)
+            if any(isinstance(reply, AskError) for reply in replies):
+                replies = await self._followed(key, commands, replies)
+            replies = self._checked(replies)
         except RedisUnavailable as error:
             self._failed(breaker, error)
             raise
@@ -242,6 +246,16 @@ class RedisClient:
             raise
         self.last_success = time.monotonic()
         return replies
+
+    async def _followed(
+        self, key: Key, commands: Sequence[Sequence[Any]], replies: list[Any]
+    ) -> list[Any]:
+        self.topology.refresh()
+
+        async def exchange(words: Sequence[Sequence[Argument]], at: Address) -> list[Any]:
+            return await self._wires.exchange(key, words, at)
+
+        return await follow(exchange, commands, replies)
 
     def _checked(self, replies: list[Any]) -> list[Any]:
         for reply in replies:

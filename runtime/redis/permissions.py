@@ -14,7 +14,7 @@ ALWAYS = {  # every connection
     "time": 1,
 }
 DATABASE = {"select": 2}  # where the URL names a database other than 0
-CLUSTER = {"cluster|nodes": 2}
+CLUSTER = {"cluster|nodes": 2, "asking": 1}
 SENTINEL = {
     "client|setname": 3,
     "ping": 1,

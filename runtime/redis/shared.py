@@ -153,23 +153,30 @@ class SharedWires:
         """Calls without an answer."""
         return sum(wire.waiting for wire in list(self._wires.values()))
 
-    async def exchange(self, key: Key, commands: Sequence[Sequence[Argument]]) -> list[Any]:
-        """Send commands to the key's primary and return the raw replies."""
+    async def exchange(
+        self, key: Key, commands: Sequence[Sequence[Argument]], at: Address | None = None
+    ) -> list[Any]:
+        """Send commands to the key's primary, or to the node `at`; return the raw replies."""
         async with self._turns:
-            wire = await self._wire(key)
+            wire = await self._wire(key, at)
             return await wire.call_many(commands)
 
-    async def _wire(self, key: Key) -> SharedWire:
-        address = await self._topology.locate(key)
+    async def _wire(self, key: Key, at: Address | None) -> SharedWire:
+        address = at or await self._topology.locate(key)
         async with self._opening.setdefault(address, asyncio.Lock()):
             wire = self._wires.get(address)
             if wire is None or not await wire.fresh(self._topology.dial.health_check):
                 self._make_room()
-                opened = await self._topology.open(key, self._purpose, decode=True)
+                opened = await self._open(key, at)
                 wire = SharedWire(opened, self._topology.dial.timeout)
                 self._forget(wire.address)
                 self._wires[wire.address] = wire
             return wire
+
+    async def _open(self, key: Key, at: Address | None) -> Wire:
+        if at is None:
+            return await self._topology.open(key, self._purpose, decode=True)
+        return await self._topology.dial_node(at, self._purpose, decode=True)
 
     def _forget(self, address: Address) -> None:
         if old := self._wires.pop(address, None):
@@ -181,8 +188,11 @@ class SharedWires:
             self._forget(min(self._wires.values(), key=lambda wire: wire.last_used).address)
 
     def moved(self) -> None:
-        """Close everything: primaries moved, and a call on the old one cannot succeed."""
-        for address in list(self._wires):
+        """Close what leads to no primary any more: a call on it cannot succeed, and may hang.
+
+        A primary that only gave some slots away goes on serving the others.
+        """
+        for address in set(self._wires) - set(self._topology.primaries()):
             self._forget(address)
 
     def trim(self, now: float) -> None:

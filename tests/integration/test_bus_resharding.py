@@ -1,0 +1,112 @@
+"""A slot on its way to another primary: commands follow it, and nothing else is disturbed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from bus_cluster import ClusterSet
+from bus_servers import HOST, Server, until
+from redis.crc import key_slot
+
+from runtime.redis.client import RedisClient
+from runtime.redis.factory import topology_from
+
+KEY, NEW_KEY = "{moving}:old", "{moving}:new"
+SLOT = key_slot(KEY.encode())
+
+
+class Move:
+    """The slot of KEY and where it goes, step by step."""
+
+    def __init__(self, cluster: ClusterSet) -> None:
+        self.primaries = cluster.nodes[:3]
+        self.source = cluster.primary_of(KEY)
+        self.target = next(node for node in self.primaries if node is not self.source)
+
+    async def open(self) -> None:
+        """Begin: the target imports, the source answers ASK for what it does not have."""
+        await self._set(self.target, "IMPORTING", self.source)
+        await self._set(self.source, "MIGRATING", self.target)
+
+    async def carry(self, key: str) -> None:
+        """Move one key."""
+        await self.source.call("MIGRATE", HOST, self.target.port, key, 0, 1000)
+
+    async def close(self) -> None:
+        """End: the target owns the slot."""
+        for node in (self.target, *self.primaries):
+            await self._set(node, "NODE", self.target)
+
+    async def _set(self, node: Server, what: str, other: Server) -> None:
+        identity = await other.call("CLUSTER", "MYID")
+        await node.call("CLUSTER", "SETSLOT", SLOT, what, identity)
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[ClusterSet]:
+    """Give a healthy cluster."""
+    servers = ClusterSet(tmp_path)
+    try:
+        await servers.start()
+        yield servers
+    finally:
+        servers.kill()
+
+
+async def test_commands_follow_a_slot_that_moves(cluster: ClusterSet) -> None:
+    """Through ASK and MOVED each command is done once, and calls to other slots go on."""
+    settings = cluster.settings()
+    topology = topology_from(settings)
+    client = RedisClient(topology, settings)
+    move = Move(cluster)
+    counts = []
+
+    async def count(key: str) -> None:  # not idempotent, so it is not simply tried again
+        counts.append(await client.run(lambda redis: redis.incr(key)))
+
+    others = [("SET", f"k{n}", n) for n in range(30)]
+    await client.pipeline(others)
+    await count(KEY)
+    connections = client.connections
+    await move.open()
+    await count(KEY)  # the source still has it
+    await count(NEW_KEY)  # the source has it not: ASK
+    await move.carry(KEY)
+    await count(KEY)  # ASK
+    words = [("INCR", KEY), ("GET", NEW_KEY), ("GET", "k1")]
+    assert await client.pipeline(words, idempotent=False) == [4, "1", "1"]
+    await move.close()
+    await count(KEY)  # MOVED, or known already
+    assert counts == [1, 2, 1, 3, 5]
+    await until(lambda: topology.current(KEY) == (HOST, move.target.port))
+    assert await client.pipeline(others) == [True] * 30
+    assert client.connections == connections  # nobody was disconnected
+    await client.close()
+    await topology.close()
+
+
+async def test_a_server_that_gives_a_slot_away_keeps_its_calls(cluster: ClusterSet) -> None:
+    """A call that waits at the old owner for another slot is not cut when the map changes."""
+    settings = cluster.settings()
+    topology = topology_from(settings)
+    client = RedisClient(topology, settings)
+    move = Move(cluster)
+    other = next(f"k{n}" for n in range(1000) if cluster.primary_of(f"k{n}") is move.source)
+    await client.run(lambda redis: redis.set(other, "1"))
+    before = await move.source.call("CLIENT", "LIST", "TYPE", "normal")
+    await move.open()
+    await move.close()
+    await until(lambda: topology.current(KEY) == (HOST, move.target.port))
+    await client.run(lambda redis: redis.get(other))
+    after = await move.source.call("CLIENT", "LIST", "TYPE", "normal")
+    assert _named(before) == _named(after)
+    assert _named(before)
+    await client.close()
+    await topology.close()
+
+
+def _named(clients: str) -> set[str]:
+    """Return id and address of the connections that carry commands."""
+    return {line.partition(" laddr")[0] for line in clients.splitlines() if ":commands " in line}

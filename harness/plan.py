@@ -50,7 +50,8 @@ class Step:
     `sign_out` (spare token number `k`), `config_change` (to value `k`), `sign_in_burst` (of an
     account of its own), `model_refresh` (to version `k` + 1), `session_end` (sign out while a slow
     request uses the session), `visit` (of guest `k`, who comes with a socket and goes),
-    `token_look` (try a token again that was signed out before).
+    `token_look` (try a token again that was signed out before), `hang_up` (ask, and leave before
+    the answer).
     """
 
     t: float
@@ -146,6 +147,7 @@ def _steps(
         "session_end": rates.session_ends_per_s,
         "visit": rates.visits_per_s,
         "token_look": rates.token_looks_per_s,
+        "hang_up": rates.hang_ups_per_s,
     }
     lasting = lasting_users(shape)  # a stop needs its user's socket
     for do, rate in kinds.items():

@@ -55,6 +55,7 @@ class Focus(Model):
     visits_per_s: float = Field(0, ge=0)
     token_looks_per_s: float = Field(0, ge=0)
     stop_after_s: tuple[float, float] = (0.6, 1.4)
+    hang_ups_per_s: float = Field(0, ge=0)
     before_s: float = 2
     after_s: float = 10
 

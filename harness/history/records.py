@@ -32,7 +32,8 @@ Operations (`op`), their arguments and results:
 | token_probe | token, when (`before`, `after`, `again`, `final`) | alive |
 | me | token, scheduled | alive; worker where the balancer chose it |
 | session_write | session, value | |
-| session_read | session | value (null when absent) |
+| session_read | session | value and owner (null when absent) |
+| hang_up | session, after_s | answered: the answer had begun when the user left |
 | connect | socket, user | sid |
 | chat_start | stream, user, socket, tokens | chat_id, tasks |
 | list_tasks | stream, chat_id | tasks |

@@ -22,6 +22,7 @@ REQUEST_TIMEOUT_S = 10.0
 QUEUED_S = 0.001  # an operation that waited longer for a connection says when it was sent
 HTTP_OK, HTTP_UNAUTHORIZED = 200, 401
 SESSION_KEY = "harness"
+SESSION_OWNER = "harness-owner"
 _JSON = {"Content-Type": "application/json", "Accept": "application/json"}
 
 
@@ -84,13 +85,13 @@ class Operations:
             "session_write",
             account,
             worker,
-            ("POST", "/api/v1/session/data", {SESSION_KEY: value}),
+            ("POST", "/api/v1/session/data", {SESSION_KEY: value, SESSION_OWNER: account.name}),
             {"session": account.name, "value": value},
             lambda _: {},
         )
 
     def session_read(self, account: Account, worker: int, when: str = "") -> Answer:
-        """Read the counter back; `value` is null when the session does not hold it."""
+        """Read counter and owner's name back; null where the session does not hold them."""
         args = {"session": account.name, **({"when": when} if when else {})}
         return self.do(
             "session_read",
@@ -98,7 +99,10 @@ class Operations:
             worker,
             ("GET", "/api/v1/session/data", None),
             args,
-            lambda body: {"value": body["data"].get(SESSION_KEY)},
+            lambda body: {
+                "value": body["data"].get(SESSION_KEY),
+                "owner": body["data"].get(SESSION_OWNER),
+            },
         )
 
     def chat_start(

@@ -10,6 +10,7 @@ from gevent.pool import Pool
 from harness.load.accounts import Account
 from harness.load.agreement import Agreement
 from harness.load.context import LoadContext
+from harness.load.hang_ups import hang_up
 from harness.load.operations import Answer, Operations
 from harness.load.session_ends import SessionEnds
 from harness.load.sockets import UserSocket
@@ -19,6 +20,7 @@ from harness.plan import STREAMS_OUTLIVE_S, Step
 
 AT_ONCE = 4000  # steps under way; more than this is shed and recorded, never queued
 OUTLIVES_S = 10.0  # a stop proves something when its stream would have gone on this long
+HANG_UP_WITHIN_S = 0.15
 PROBE_S = 3.0
 FIRST_PROBE_PERIOD_S = 0.005
 LONGEST_PROBE_PERIOD_S = 0.1
@@ -42,6 +44,7 @@ class Timetable:
             "visit": Visits(context, operations).perform,
             "session_end": SessionEnds(context, operations).perform,
             **Agreement(context, operations).steps(),
+            "hang_up": self._hang_up,
         }
         self.signed_out: list[Account] = []
 
@@ -137,6 +140,13 @@ class Timetable:
         number = self._context.choices(f"token_look-{step.k}").below(len(self.signed_out))
         account = self.signed_out[number]
         self._everywhere(lambda w: self._operations.token_probe(account, w, "again"))
+
+    def _hang_up(self, step: Step, due: float) -> None:
+        """Ask some worker for the user's session, and leave before or after the answer."""
+        context, account = self._context, self._context.accounts.users[step.user]
+        choices = context.choices(f"hang_up-{step.k}")
+        worker = choices.below(context.workers)
+        hang_up(context, account, worker, choices.between(0, HANG_UP_WITHIN_S), due)
 
     def _everywhere(self, ask: Callable[[int], object]) -> None:
         jobs = [gevent.spawn(ask, worker) for worker in range(self._context.workers)]

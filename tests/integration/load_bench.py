@@ -34,7 +34,7 @@ SMALL: dict[str, Any] = {
     "topology": "standalone",
     "warmup_s": 0,
     "duration_s": 1.6,
-    "focus": {"stops_per_s": 8, "sign_outs_per_s": 8},
+    "focus": {"stops_per_s": 8, "sign_outs_per_s": 8, "hang_ups_per_s": 20},
     "bounds": {"tasks_unlisted_s": 0.3},
     "load": {
         "users": 6,

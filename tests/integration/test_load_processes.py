@@ -189,3 +189,14 @@ async def test_load_goes_nowhere_but_to_this_machine(bench: Bench) -> None:
     bench.deployment.workers[1].host = "192.0.2.1"
     with pytest.raises(UserError, match=r"192\.0\.2\.1.*127\.0\.0\.0/8"):
         await prepare(bench.deployment, bench.plan(), bench.run, bench.clock)
+
+
+def test_users_hang_up_as_planned(healthy: Loaded) -> None:
+    """Every planned one is sent and left after its time; who leaves at once hears no answer."""
+    planned = [step for step in healthy.plan.timetable if step.do == "hang_up"]
+    done = healthy.done["hang_up"]
+    assert len(done) == len(planned) == 32
+    assert all(end["k"] == "ok" for _, end in done)
+    assert all(end["t"] - asked["t"] >= asked["after_s"] for asked, end in done)
+    answered = {end["answered"] for _, end in done}
+    assert answered == {True, False}

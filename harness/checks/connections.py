@@ -13,6 +13,9 @@ from harness.targets.base import PROCESSES
 
 MIN_BASELINE = 4  # samples of a worker before the first fault (one in 250 ms)
 MIN_AFTER = 4
+WARM_S = 2.0  # pools fill while the load begins
+STRETCH_S = 3.0  # a shorter one holds too few samples (one a second)
+STEADY_S = 2.0  # at least so long in all
 
 
 class ConnectionsBack(Check):
@@ -56,6 +59,72 @@ class ConnectionsBack(Check):
             },
             bound=f"≤ baseline + {over:g} within {settle:g} s of the heal",
         )
+
+
+class ConnectionsKept(Check):
+    """Away from faults hardly any connection is closed and opened again; pools may grow."""
+
+    name = "connections-kept"
+    family = "connections"
+    sentence = "In steady state workers keep their Redis connections and open no new ones."
+    kinds = frozenset({"sample"})
+
+    def __init__(self) -> None:
+        # node → t, connections accepted so far, connections open
+        self._samples: dict[str, list[tuple[float, int, int]]] = defaultdict(list)
+
+    def feed(self, record: Record) -> None:
+        """Fold one record."""
+        if record["probe"] == "redis" and "received" in record:
+            sample = (record["t"], record["received"], record["clients"])
+            self._samples[record["node"]].append(sample)
+
+    def judge(self, facts: Facts) -> Finding:
+        """Return the finding."""
+        bound, quiet = facts.bounds["new_connections_per_s"], _steady(facts)
+        bad, rates, seconds = Worst(), [0.0], 0.0
+        for start, end in quiet:
+            length, new = _replaced(self._samples, start, end)
+            seconds += length
+            rate = new / length / facts.workers if length else 0.0
+            rates.append(rate)
+            if rate > bound:
+                text = f"{new} connections anew in {length:.0f} s: {rate:.1f} a second and worker"
+                bad.add(rate, text, start)
+        thin = f"only {seconds:.0f} s of steady state" if seconds < STEADY_S else ""
+        return decide(
+            self,
+            bad,
+            0,
+            "stretches of steady state had too many connections closed and opened anew",
+            thin,
+            quantities={"per_s_and_worker": round(max(rates), 2), "steady_s": round(seconds, 1)},
+            bound=f"≤ {bound:g} a second and worker",
+        )
+
+
+def _steady(facts: Facts) -> list[tuple[float, float]]:
+    """Return the stretches of the load that no fault touches, nor the time to settle after it."""
+    begin, stretches = facts.load.start + WARM_S, []
+    for fault in sorted(facts.faults, key=lambda fault: fault.window.start):
+        stretches.append((begin, fault.window.start))
+        begin = max(begin, fault.window.end + facts.bounds["connections_settle_s"])
+    stretches.append((begin, facts.load.end))
+    return [(start, end) for start, end in stretches if end - start >= STRETCH_S]
+
+
+def _replaced(
+    samples: dict[str, list[tuple[float, int, int]]], start: float, end: float
+) -> tuple[float, int]:
+    """Return seconds between first and last sample, and connections accepted without growth."""
+    length, new = 0.0, 0
+    for node in samples.values():
+        inside = [sample for sample in node if start <= sample[0] <= end]
+        if len(inside) > 1:
+            (began, accepted, open_then), (ended, now, open_now) = inside[0], inside[-1]
+            length = max(length, ended - began)
+            new += max(0, now - accepted - max(0, open_now - open_then))
+    return length, new
 
 
 @dataclass

@@ -209,6 +209,48 @@ def _disturbed(facts: Facts) -> list[tuple[float, float]]:
     return windows
 
 
+class FaultsRiddenOut(Check):
+    """Operations may be late while Redis is away, but fail no more often than the bound."""
+
+    name = "faults-ridden-out"
+    family = "liveness"
+    sentence = "While Redis is slow or away for a moment, operations are late but do not fail."
+    kinds = frozenset({"ok", "fail", "info"})
+
+    def __init__(self) -> None:
+        self._ended: list[tuple[float, float, str, str, str]] = []  # sent, ended, op, id, error
+
+    def feed(self, record: Record) -> None:
+        """Fold one record; the error of what succeeded is empty."""
+        error = "" if record["k"] == "ok" else record.get("error", "unknown-error")
+        sent = record["invoke"]["t"]
+        self._ended.append((sent, record["t"], record["op"], record["id"], error))
+
+    def judge(self, facts: Facts) -> Finding:
+        """Return the finding; it applies when the scenario has faults and states the bound."""
+        bound, windows = facts.bounds["failed_in_faults"], _disturbed(facts)
+        if bound < 0 or not windows:
+            reason = "the scenario states no bound `failed_in_faults`" if windows else "no fault"
+            return self.finding(Verdict.PASS, applicable=False, reason=reason)
+        bad, served = Worst(), 0
+        for sent, ended, op, identity, error in self._ended:
+            if not any(sent <= b and ended >= a for a, b in windows):
+                continue
+            served += not error
+            if error:
+                text = f"{op} failed ({error}) after {ended - sent:.2f} s"
+                bad.add(ended - sent, text, sent, identity)
+        return decide(
+            self,
+            bad,
+            bound,
+            "operations failed during a fault that could have been ridden out",
+            "" if served or bad.count else "no operation was under way during a fault",
+            quantities={"served_meanwhile": served, "failed": bad.count},
+            bound=f"≤ {bound:g} failed",
+        )
+
+
 class OthersUndisturbed(Check):
     """A fault aimed at some workers must not be felt on the others."""
 

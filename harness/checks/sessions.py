@@ -249,3 +249,40 @@ class SessionReadYourWrites(Check):
             },
             bound=f"≤ {facts.bounds['sessions_lost']:g} lost",
         )
+
+
+class SessionIsOwn(Check):
+    """Every session names its owner: an answer with another's name is somebody else's data."""
+
+    name = "session-is-own"
+    family = "sessions"
+    sentence = "No user is ever shown what another user saved."
+    needs = frozenset({SESSION_DATA})
+    kinds = frozenset({"ok"})
+    ops = frozenset({"session_read"})
+
+    def __init__(self) -> None:
+        self._named: dict[int, int] = defaultdict(int)  # worker → reads that named an owner
+        self._bad = Worst()
+
+    def feed(self, record: Record) -> None:
+        """Fold one record; a session that holds nothing names nobody."""
+        owner, asked = record.get("owner"), record["invoke"]
+        if owner is None:
+            return
+        self._named[asked["worker"]] += 1
+        if owner != asked["session"]:
+            text = f"worker {asked['worker']} showed {asked['session']} the session of {owner}"
+            self._bad.add(record["t"], text, record["t"], record["id"])
+
+    def judge(self, facts: Facts) -> Finding:
+        """Return the finding."""
+        return decide(
+            self,
+            self._bad,
+            0,
+            "session reads showed another user's data",
+            missing_workers(self._named, facts.workers, "session read that names its owner"),
+            quantities={"reads": sum(self._named.values()), "of_others": self._bad.count},
+            bound="0 of others",
+        )

@@ -19,6 +19,7 @@ FIELDS = {  # name in a sample → name in INFO
     "clients": "connected_clients",
     "blocked": "blocked_clients",
     "rejected": "rejected_connections",
+    "received": "total_connections_received",
     "memory": "used_memory",
     "ops": "instantaneous_ops_per_sec",
     "commands": "total_commands_processed",

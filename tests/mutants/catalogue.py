@@ -91,6 +91,20 @@ MUTANTS: tuple[Mutant, ...] = (
         settings=SHORT_AGREEMENT,
     ),
     Mutant(
+        "session-of-another-user",
+        "baseline-standalone",
+        must=frozenset({"session-is-own"}),
+        # the other's counter is as good as any: it may be too old, or never written here
+        may=frozenset({"session-read-your-writes"}),
+        settings=SHORT_BASELINE,
+    ),
+    Mutant(
+        "connection-per-command",
+        "baseline-standalone",
+        must=frozenset({"connections-kept"}),
+        settings=SHORT_BASELINE,
+    ),
+    Mutant(
         "events-dropped-while-redis-down",
         "standalone-restart",
         must=frozenset({"tokens-exactly-once-in-order"}),

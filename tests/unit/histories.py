@@ -85,6 +85,8 @@ class History:
             result["tasks"] = result.pop("tasks_now")
         if op in ("session_read", "config_read", "session_again"):
             result["value"] = fields.pop("value")
+        if op == "session_read":
+            result["owner"] = fields.pop("owner", fields["session"])
         self.add("invoke", t, id=identity, op=op, worker=worker, **fields)
         return self.add(outcome, t + took, id=identity, op=op, **result)
 
@@ -207,6 +209,7 @@ def _probes(h: History) -> None:
         t = tick / 2
         if t % 1 == 0:
             h.add("sample", t, probe="load", process=0, late_ms=3.0)
+            h.add("sample", t, probe="redis", node="redis-0", received=20, clients=12)
         for worker in range(WORKERS):
             h.op("event_post", t + 0.1, n=tick, origin=worker, worker=worker)
             for at in range(WORKERS):

@@ -33,8 +33,8 @@ def test_a_healthy_history_keeps_every_guarantee(fault: bool, tmp_path: Path) ->
     wrong = {f.name: f.reason for f in judgement.findings if f.verdict != Verdict.PASS}
     assert not wrong
     idle = [f.name for f in judgement.findings if not f.applicable]
-    # no client only polls, and no fault spares a worker
-    assert idle == ["handshakes-kept", "others-undisturbed"]
+    # no client only polls, no bound is stated, and no fault spares a worker
+    assert idle == ["handshakes-kept", "faults-ridden-out", "others-undisturbed"]
     assert judgement.outcome == "as_expected"
 
 
@@ -62,6 +62,25 @@ def _leak(h: History) -> None:
     for r in h.records:
         if r.get("probe") == "worker" and r["worker"] == 1 and r["t"] > SWITCH:
             r["connections"] = 16
+
+
+def _churn(per_s: int) -> Change:
+    """Let the server accept so many connections a second from the middle of the load on."""
+
+    def change(h: History) -> None:
+        for r in h.records:
+            if r.get("probe") == "redis" and r["t"] > HEAL + 10:
+                r["received"] += int((r["t"] - HEAL - 10) * per_s)
+
+    return change
+
+
+def _growth(h: History) -> None:
+    """Let pools grow by three connections a second, none of them closed."""
+    _churn(3)(h)
+    for r in h.records:
+        if r.get("probe") == "redis":
+            r["clients"] += r["received"] - 20
 
 
 def _runs(*runs: tuple[int, int], sent: int = 10) -> Change:
@@ -179,6 +198,11 @@ BROKEN: list[tuple[str, str, Change]] = [
     ("nobody-lingers", "long after the heal", lambda h: visit(h, "guest-1", 11, online=16)),
     ("usage-ends", "in use after 11 s", lambda h: visit(h, "guest-1", 22, in_use=12)),
     ("logs-bounded", "a storm", _storm),
+    (
+        "session-is-own",
+        "another user's",
+        lambda h: h.op("session_read", 19, session="u0", value=1, owner="u1"),
+    ),
     ("stop-ends-task", "too late", _running("late", 25, 28)),
     ("stop-ends-task", "never", _running("never", 25, None)),
     ("stop-ends-task", "late after the heal", _running("late", 12, HEAL + 6)),
@@ -228,6 +252,7 @@ BROKEN: list[tuple[str, str, Change]] = [
         lambda h: h.add("canary", 20, event="heard", n=24, origin=0, at=1, sent=12.1),
     ),
     ("connections-bounded-and-back", "a leak", _leak),
+    ("connections-kept", "three a second", _churn(3)),
     ("sockets-kept-and-back", "lost while Redis is away", _socket_lost(12, 13)),
     ("sockets-kept-and-back", "lost on another worker", _socket_lost(12, 13, workers=[1])),
     ("sockets-kept-and-back", "back late", _socket_lost(12, HEAL + 6, workers=[0])),
@@ -303,6 +328,7 @@ THIN: list[tuple[str, Change]] = [
     ("nobody-lingers", lambda h: h.without(op="visit")),
     ("usage-ends", lambda h: h.without(op="usage_read")),
     ("logs-bounded", lambda h: h.without(probe="worker", worker=1)),
+    ("session-is-own", lambda h: h.without(op="session_read", worker=1)),
     ("stop-ends-task", lambda h: h.without(op="stop")),
     ("stop-ends-task", lambda h: h.without(k="stream")),
     ("stop-ends-task", _running("open", 44.5, None)),
@@ -315,6 +341,7 @@ THIN: list[tuple[str, Change]] = [
     ("resync-hints-bounded", lambda h: h.without(k="socket")),
     ("canaries-delivered", lambda h: h.without(op="event_post", worker=1)),
     ("connections-bounded-and-back", lambda h: h.without(probe="worker", worker=1)),
+    ("connections-kept", lambda h: h.without(probe="redis")),
     ("sockets-kept-and-back", lambda h: h.without(op="connect")),
     ("sockets-kept-and-back", _lost_at_the_end),
     ("config-agrees", lambda h: h.without(op="config_write")),
@@ -460,6 +487,8 @@ EXCUSED: list[tuple[str, Change]] = [
         "model-list-fresh",
         lambda h: h.op("models_refresh", 33, took=1, **TWICE) and _lists({}, 33.5)(h),
     ),
+    ("connections-kept", _churn(1)),
+    ("connections-kept", _growth),
     ("sockets-kept-and-back", _socket_lost(12, HEAL + 4, workers=[0])),
     ("sockets-kept-and-back", _socket_lost(12, 12.5, workers=[])),
     ("sockets-kept-and-back", lambda h: h.add("socket", 9, socket="canary-w0", event="lost")),
@@ -577,6 +606,7 @@ def test_every_guarantee_is_covered_here() -> None:
     """Each guarantee has a defect that makes it red or unknown."""
     known = {n for n, _, _ in BROKEN} | {n for n, _ in THIN} | {"enough-load"}
     known |= {"others-undisturbed"}  # below, with a fault that spares a worker
+    known |= {"faults-ridden-out"}  # below, with its bound
     assert known == set(names())
     assert END > HEAL > SWITCH > KILL
 
@@ -629,3 +659,24 @@ def test_spared_workers_that_were_not_asked_prove_nothing(tmp_path: Path) -> Non
     kept = {r["id"] for r in h.records if r["k"] == "invoke"}
     h.records = [r for r in h.records if "op" not in r or r["id"] in kept]
     assert h.finding("others-undisturbed", tmp_path).verdict == Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize(("allowed", "verdict"), [(0, "fail"), (1, "pass")])
+def test_a_fault_is_ridden_out_when_hardly_anything_fails(
+    allowed: int, verdict: str, tmp_path: Path
+) -> None:
+    """What failed during the fault counts against the stated bound; what failed before does not."""
+    h = healthy(bounds={"failed_in_faults": allowed})
+    h.op("me", KILL - 5, outcome="fail", token="u0")
+    h.op("me", KILL + 1, outcome="fail", token="u0")
+    finding = h.finding("faults-ridden-out", tmp_path)
+    assert finding.applicable
+    assert finding.verdict == verdict
+    assert finding.quantities["failed"] == 1
+
+
+def test_a_fault_that_nobody_met_was_not_ridden_out(tmp_path: Path) -> None:
+    """Without an operation during the fault the verdict is unknown."""
+    h = healthy(bounds={"failed_in_faults": 0})
+    h.records = [r for r in h.records if r["k"] not in ("invoke", "ok", "fail", "info")]
+    assert h.finding("faults-ridden-out", tmp_path).verdict == Verdict.UNKNOWN

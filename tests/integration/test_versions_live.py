@@ -41,13 +41,19 @@ def test_workers_run_with_the_version_that_was_asked_for(tmp_path: Path) -> None
     assert saved["versions"]["redis"] == "8.0.1"  # type: ignore[index]  # JSON
 
 
-def test_a_topology_that_the_target_lacks_is_skipped_by_name(tmp_path: Path) -> None:
-    """Nothing is started; the reason names the target and what it runs on."""
+@pytest.mark.slow
+@pytest.mark.parametrize("topology", ["sentinel", "cluster"])
+def test_the_stock_app_runs_on_every_topology(topology: str, tmp_path: Path) -> None:
+    """With one kind of client for everything it keeps its promises there, too."""
     scenario = tmp_path / "quick.yaml"
-    scenario.write_text(scenario_text(target="stock", topology="cluster"))
+    variables = "{STOCK_SESSIONS: shared, STOCK_CLUSTER_CLIENT: initialized}"
+    promises = ("sign-out-honoured", "session-is-own", "canaries-delivered", "connections-kept")
+    names = f"[{', '.join(promises)}]"
+    text = scenario_text(target="stock", topology=topology, environment=variables, guarantees=names)
+    scenario.write_text(text)
     done = harness("run", scenario, "--reports", tmp_path / "r")
-    assert done.returncode == 4
-    assert "target stock runs on standalone, not on cluster" in done.stdout
+    found = {g["name"]: g["verdict"] for g in summary(tmp_path / "r")["findings"]}  # type: ignore[attr-defined]  # JSON
+    assert {found[name] for name in promises} == {"pass"}, done.stdout + done.stderr
 
 
 def test_a_version_that_does_not_exist_is_a_users_mistake(tmp_path: Path) -> None:

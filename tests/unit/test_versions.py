@@ -14,6 +14,8 @@ from harness.environments.pins import Pin, combinations, parse_axes, single
 from harness.errors import UserError
 from harness.options import RunOptions
 from harness.scenario import Scenario
+from harness.targets.stock import StockTarget
+from harness.targets.subject import make_subject
 from harness.verdict import Verdict
 from harness.versions import cells, first_bad
 
@@ -30,6 +32,16 @@ SCENARIO = Scenario.model_validate(
         },
     }
 )
+
+
+def test_a_topology_that_the_target_lacks_is_skipped_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is installed; the reason names the target and what it runs on."""
+    monkeypatch.setattr(StockTarget, "topologies", frozenset({"standalone"}))
+    scenario = SCENARIO.model_copy(update={"target": "stock", "topology": "cluster"})
+    subject = make_subject(scenario, RunOptions(seed=1), print)
+    assert subject.unsuited == "target stock runs on standalone, not on cluster"
 
 
 @pytest.mark.parametrize("text", ["redis==8.0.0", "redis=8.0.0", " Redis == 8.0.0"])

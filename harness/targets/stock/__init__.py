@@ -1,7 +1,7 @@
 """A stock app as a target: FastAPI, python-socketio's Redis manager and starsessions, unprotected.
 
-It is written as most people would write it: one Redis URL, every library at its defaults, no
-deadlines, no retries, no supervision. So what a library does by itself shows. Do not copy it.
+It is written as most people would write it: every library at its defaults, no deadlines, no
+retries, no supervision. So what a library does by itself shows. Do not copy it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from harness.targets.base import (
     READY,
     SESSION_DATA,
     SIGN_IN_LIMIT,
+    RedisAccess,
     Target,
     WorkerSpec,
 )
@@ -27,13 +28,12 @@ KEYS = {"events": "socketio", "tasks": "tasks", "sessions": "starsessions."}
 
 
 class StockTarget(Target):
-    """`uvicorn harness.targets.stock.app:app` per worker; SQLite, one Redis server."""
+    """`uvicorn harness.targets.stock.app:app` per worker; accounts are in SQLite."""
 
     name: ClassVar[str] = "stock"
     capabilities: frozenset[str] = frozenset(
         {SESSION_DATA, READY, CONFIG, SIGN_IN_LIMIT, MODEL_LISTS, PRESENCE}
     )
-    topologies: ClassVar[frozenset[str]] = frozenset({"standalone"})
     channels: ClassVar[Mapping[str, str]] = {"events": "socketio", "tasks": "tasks:stop"}
 
     def command(self, worker: WorkerSpec) -> list[str]:
@@ -46,9 +46,8 @@ class StockTarget(Target):
 
     def environment(self, worker: WorkerSpec) -> dict[str, str]:
         """Return the variables to add to a clean environment for one worker."""
-        host, port = worker.redis.nodes[0]
         return {
-            "REDIS_URL": f"redis://{host}:{port}/0",
+            **_redis_environment(worker.redis),
             "SECRET_KEY": worker.secret,
             "DATABASE": str(Path(worker.data_directory) / "stock.db"),
             "OPENAI_API_BASE_URL": worker.provider_url,
@@ -60,3 +59,18 @@ class StockTarget(Target):
         if purpose not in KEYS:
             raise UserError(f"no such purpose `{purpose}`; known: {', '.join(sorted(KEYS))}")
         return KEYS[purpose]
+
+
+def _redis_environment(redis: RedisAccess) -> dict[str, str]:
+    """Return the variables that name the Redis servers.
+
+    REDIS_URL is what a service name in front of them means at the start: the first node.
+    """
+    host, port = redis.nodes[0]
+    found = {"REDIS_URL": f"redis://{host}:{port}/0"}
+    if redis.topology == "sentinel":
+        found["REDIS_SENTINELS"] = ",".join(f"{host}:{port}" for host, port in redis.sentinels)
+        found["REDIS_SENTINEL_SERVICE"] = redis.service
+    elif redis.topology == "cluster":
+        found["REDIS_CLUSTER"] = "true"
+    return found

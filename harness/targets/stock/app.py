@@ -10,12 +10,13 @@ from typing import Any
 
 import socketio
 from fastapi import FastAPI, Request
-from redis.asyncio import Redis
 from starsessions import SessionAutoloadMiddleware, SessionMiddleware
 from starsessions.stores.redis import RedisStore
 
-from harness.targets.stock import config, models, own_events, pools, tasks, users
-from harness.targets.stock.settings import OWN_EVENTS, REDIS_URL, redis
+from harness.targets.stock import config, jobs, models, own_events, pools, tasks, users
+from harness.targets.stock.clients import make_session_client
+from harness.targets.stock.hang_ups import CancelOnHangUp
+from harness.targets.stock.settings import OWN_EVENTS, redis
 from harness.targets.stock.sockets import sio, tell
 from harness.targets.stock.users import Current
 
@@ -23,6 +24,7 @@ from harness.targets.stock.users import Current
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     """Listen for stops and clean up as long as the app runs; for events if that is its business."""
+    jobs.start()
     work = [tasks.listen_for_stops(), pools.clean_usage()]
     if OWN_EVENTS:
         work.append(own_events.listen(sio))
@@ -40,11 +42,12 @@ api.include_router(models.router)
 api.add_middleware(SessionAutoloadMiddleware, paths=["/api/v1/session"])
 api.add_middleware(
     SessionMiddleware,
-    store=RedisStore(connection=Redis.from_url(REDIS_URL)),
+    store=RedisStore(connection=make_session_client()),
     cookie_name="owui-session",
     cookie_https_only=False,
     lifetime=users.DAY_S,
 )
+api.add_middleware(CancelOnHangUp)
 
 
 @api.get("/health")

@@ -6,12 +6,12 @@ import time
 from collections import defaultdict
 
 from fastapi import HTTPException
-from redis import Redis, RedisError
+from redis import RedisError
 
-from harness.targets.stock.settings import REDIS_URL
+from harness.targets.stock.clients import make_blocking_client
 
 LIMIT, WINDOW_S = 15, 180
-redis: Redis = Redis.from_url(REDIS_URL)
+redis = make_blocking_client()
 memory: dict[str, list[float]] = defaultdict(list)
 
 

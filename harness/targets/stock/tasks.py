@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,6 +16,8 @@ from harness.targets.stock.settings import PROVIDER, redis
 from harness.targets.stock.sockets import tell
 from harness.targets.stock.users import Current
 
+TRANSACTION = os.environ.get("STOCK_TASKS") == "transaction"
+INITIALIZE = os.environ.get("STOCK_CLUSTER_CLIENT") == "initialized"
 CHANNEL = "tasks:stop"
 ITEMS = "tasks"
 router = APIRouter()
@@ -25,8 +28,7 @@ running: dict[str, asyncio.Task[None]] = {}
 async def chat(form: dict[str, Any], user: Current) -> dict[str, Any]:
     """Start a task that streams the answer to the user's sockets."""
     chat_id, task_id = form.get("chat_id") or str(uuid.uuid4()), str(uuid.uuid4())
-    await redis.hset(ITEMS, task_id, chat_id)
-    await redis.sadd(f"{ITEMS}:{chat_id}", task_id)
+    await _list(chat_id, task_id)
     running[task_id] = asyncio.create_task(_answer(form, user["id"], chat_id, task_id))
     return {"status": True, "chat_id": chat_id, "task_ids": [task_id]}
 
@@ -53,8 +55,22 @@ async def stop_task(task_id: str, _user: Current) -> dict[str, bool]:
     return {"status": True}
 
 
+async def _list(chat_id: str, task_id: str) -> None:
+    """Put a task on both lists, one after the other or in one transaction."""
+    if not TRANSACTION:
+        await redis.hset(ITEMS, task_id, chat_id)
+        await redis.sadd(f"{ITEMS}:{chat_id}", task_id)
+        return
+    async with redis.pipeline(transaction=True) as pipe:
+        pipe.hset(ITEMS, task_id, chat_id)
+        pipe.sadd(f"{ITEMS}:{chat_id}", task_id)
+        await pipe.execute()
+
+
 async def listen_for_stops() -> None:
     """Cancel the tasks of this worker that somebody stopped on another."""
+    if INITIALIZE:
+        await redis.initialize()
     pubsub = redis.pubsub()
     await pubsub.subscribe(CHANNEL)
     async for message in pubsub.listen():

@@ -15,12 +15,15 @@ from typing import Annotated, Any
 import jwt
 from fastapi import APIRouter, Depends, HTTPException, Request
 from pydantic import BaseModel
+from redis.exceptions import WatchError
 from starsessions import load_session
 
+from harness.targets.stock import jobs
 from harness.targets.stock.limiter import count_sign_in
 from harness.targets.stock.settings import DATABASE, SECRET_KEY, redis
 
 DAY_S = 86400
+COUNTED = os.environ.get("STOCK_VISITS") == "watch"  # else nobody counts them
 User = dict[str, Any]
 FORGET = {"Set-Cookie": "token=; Max-Age=0; Path=/"}
 log = logging.getLogger(__name__)
@@ -67,27 +70,61 @@ def _with_token(user: User) -> User:
     return {**user, "token": jwt.encode(claims, SECRET_KEY, algorithm="HS256")}
 
 
-async def who(token: str) -> User:
-    """Return the token's claims; raise 401 when it is invalid or was signed out."""
+def _claims(token: str) -> User:
     try:
         claims: User = jwt.decode(token, SECRET_KEY, algorithms=["HS256"])
     except jwt.InvalidTokenError:
         raise HTTPException(401, "invalid token") from None
+    return claims
+
+
+async def who(token: str) -> User:
+    """Return the token's claims; raise 401 when it is invalid or was signed out."""
+    claims = _claims(token)
     if await redis.exists(f"revoked:{claims['jti']}"):
         raise HTTPException(401, "signed out")
+    if COUNTED:
+        await _count(f"visits:{claims['id']}")
     return claims
+
+
+async def _count(key: str) -> None:
+    """Add one to a counter, by the transaction of redis-py's own documentation."""
+    async with redis.pipeline(transaction=True) as pipe:
+        while True:
+            try:
+                await pipe.watch(key)
+                visits = int(await pipe.get(key) or 0)
+                pipe.multi()
+                pipe.set(key, visits + 1, ex=DAY_S)
+                await pipe.execute()
+            except WatchError:
+                continue
+            return
 
 
 async def current_user(request: Request) -> User:
     """Return the claims of the request's token; forget the cookie of one that is not good."""
     try:
-        return await who(request.headers.get("authorization", "").removeprefix("Bearer "))
+        return await who(_token(request))
     except Exception:
         log.exception("the token was not accepted")
         raise HTTPException(401, "sign in again", headers=FORGET) from None
 
 
-Current = Annotated[User, Depends(current_user)]
+def user_in_thread(request: Request) -> User:
+    """Do the same in one of FastAPI's threads, with the blocking client."""
+    claims = _claims(_token(request))
+    if jobs.client.exists(f"revoked:{claims['jti']}"):
+        raise HTTPException(401, "signed out")
+    return claims
+
+
+def _token(request: Request) -> str:
+    return request.headers.get("authorization", "").removeprefix("Bearer ")
+
+
+Current = Annotated[User, Depends(user_in_thread if jobs.THREADS else current_user)]
 
 
 @router.post("/signup")
@@ -134,4 +171,6 @@ async def sign_out(request: Request, user: Current) -> dict[str, bool]:
     await load_session(request)
     request.session.clear()
     await redis.set(f"revoked:{user['jti']}", "1", ex=DAY_S)
+    if jobs.THREADS:
+        await redis.rpush(jobs.QUEUE, user["name"])
     return {"status": True}

@@ -178,7 +178,7 @@ def capacity(file: Path | None, resume: Path | None, reports: Path, **given: Any
 @click.option(
     "--against", metavar="WHAT", help="Measure this in turns with it: target, NAME==V or commit."
 )
-@click.option("--rounds", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option("--rounds", type=click.IntRange(min=1), default=12, show_default=True)
 @GATE
 @click.option(
     "--seed", type=click.IntRange(min=0), help="Seed of the first plan; else a fresh one."

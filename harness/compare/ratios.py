@@ -33,12 +33,18 @@ RESAMPLES = 200  # of a round's seconds
 DRAWS = 4000  # of rounds
 FEW = 4  # rounds, below which they do not show how much rounds differ
 TINY = 1e-3  # ms, or operations a second: has a logarithm, changes no ratio
-DRIFT = 1.5  # what a machine may have changed between two sessions, at least
+DRIFT = 2.0  # what an equally busy machine may have changed between two sessions, at least
+BUSY = 1.7  # latencies went with this power of the generator's lateness, at most (docs/compare.md)
+STEADY = 1.5  # partners between which the lateness changed by more prove nothing
+LATE_MS = 0.5  # differences below are none
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """B ÷ A of one metric, with its interval. `a` and `b` are in ms, or operations a second."""
+    """B ÷ A of one metric, with its interval. `a` and `b` are in ms, or operations a second.
+
+    `alone` is the factor to either end of the interval that it would have if it were the only one.
+    """
 
     metric: Metric
     ratio: float
@@ -46,6 +52,7 @@ class Ratio:
     high: float
     a: float
     b: float
+    alone: float
 
     @property
     def slower(self) -> tuple[float, float, float]:
@@ -53,11 +60,6 @@ class Ratio:
         if self.metric[1] == THROUGHPUT:
             return 1 / self.ratio, 1 / self.high, 1 / self.low
         return self.ratio, self.low, self.high
-
-    @property
-    def width(self) -> float:
-        """Return the factor between the ratio and an end of its interval."""
-        return math.sqrt(self.high / self.low)
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Ratios:
     rounds: int  # pairs, or rounds of the side that has fewer
     paired: bool
     drift: float = 1.0  # what the intervals were widened by
+    unsteady: int = 0  # pairs left out because the machine changed between their two runs
 
 
 def compare(a: Baseline, b: Baseline, seed: int = 0) -> Ratios:
@@ -77,11 +80,11 @@ def compare(a: Baseline, b: Baseline, seed: int = 0) -> Ratios:
     have changed: nothing in the data says how much that is.
     """
     paired = a.session == b.session
-    ours, theirs = _pairs(a, b) if paired else (a.usable, b.usable)
+    ours, theirs, unsteady = _pairs(a, b) if paired else (a.usable, b.usable, 0)
     metrics = common_metrics((*ours, *theirs)) if ours and theirs else []
     rounds = min(len(ours), len(theirs))
     if not metrics:
-        return Ratios((), rounds, paired)
+        return Ratios((), rounds, paired, unsteady=unsteady)
     before, after = (np.stack([measured(r, metrics) for r in side]) for side in (ours, theirs))
     random = np.random.default_rng(seed)
     if rounds < FEW:
@@ -89,16 +92,26 @@ def compare(a: Baseline, b: Baseline, seed: int = 0) -> Ratios:
     else:
         drawn = _of_rounds(before, after, paired, random)
     estimate = after.mean(axis=0) - before.mean(axis=0)
-    drift = 1.0 if paired and rounds >= FEW else _drift(before, after)
+    drift = 1.0 if paired and rounds >= FEW else _drift(ours, theirs, before, after)
     half = half_widths(drawn[1] - drawn[0] - estimate, rounds) + math.log(drift)
-    return Ratios(_rows(metrics, estimate, half, before, after), rounds, paired, drift)
+    rows = _rows(metrics, estimate, half, (before, after))
+    return Ratios(rows, rounds, paired, drift, unsteady)
 
 
-def _pairs(a: Baseline, b: Baseline) -> tuple[list[Round], list[Round]]:
-    """Return the rounds of both that are usable on both sides, by number."""
+def _pairs(a: Baseline, b: Baseline) -> tuple[Sequence[Round], Sequence[Round], int]:
+    """Return the pairs of rounds that are usable on both sides, and how many were unsteady."""
     mine, other = ({one.number: one for one in side.usable} for side in (a, b))
-    numbers = sorted(mine.keys() & other.keys())
-    return [mine[n] for n in numbers], [other[n] for n in numbers]
+    pairs = [(mine[n], other[n]) for n in sorted(mine.keys() & other.keys())]
+    steady = [pair for pair in pairs if busier(*pair) <= STEADY]
+    kept = steady if len(steady) >= FEW else pairs
+    return [one for one, _ in kept], [one for _, one in kept], len(pairs) - len(kept)
+
+
+def busier(one: Round, other: Round) -> float:
+    """Return by what factor the machine was busier in one round than in another, 1 at least."""
+    low, high = sorted((one.late_ms, other.late_ms))
+    ratio: float = (high + LATE_MS) / (low + LATE_MS)
+    return ratio
 
 
 def common_metrics(rounds: Sequence[Round]) -> list[Metric]:
@@ -164,29 +177,35 @@ def _of_rounds(
 
 
 def half_widths(deviations: Array, rounds: int) -> Array:
-    """Return half the interval of every metric, from bootstrap deviations (draws, metrics)."""
+    """Return half of every metric's interval, from bootstrap deviations (draws, metrics).
+
+    Shape (2, metrics): of all metrics together, and of each alone.
+    """
     from scipy.stats import norm, t
 
     errors = np.maximum(deviations.std(axis=0), TINY)
-    factor = float(np.quantile(np.abs(deviations / errors).max(axis=1), CONFIDENCE))
+    together = float(np.quantile(np.abs(deviations / errors).max(axis=1), CONFIDENCE))
+    factors = np.array([together, norm.isf((1 - CONFIDENCE) / 2)])
     if rounds >= FEW:
         errors *= math.sqrt(rounds / (rounds - 1))
-        factor = float(t.isf(norm.sf(factor), rounds - 1))
-    widths: Array = factor * errors
+        factors = t.isf(norm.sf(factors), rounds - 1)
+    widths: Array = np.outer(factors, errors)
     return widths
 
 
-def _drift(before: Array, after: Array) -> float:
-    """Return how far apart rounds of one side were, DRIFT at least: so far may sessions be."""
+def _drift(ours: Sequence[Round], theirs: Sequence[Round], before: Array, after: Array) -> float:
+    """Return what the machine may have changed between the sides: DRIFT at least.
+
+    More when rounds of one side lay further apart, or one side's generator was later.
+    """
     apart = [float(np.ptp(side, axis=0).max()) for side in (before, after)]
-    return max(DRIFT, math.exp(max(apart)))
+    busy = math.pow(max(busier(one, other) for one in ours for other in theirs), BUSY)
+    return max(DRIFT * busy, math.exp(max(apart)))
 
 
 def _rows(
-    metrics: Sequence[Metric], estimate: Array, half: Array, before: Array, after: Array
+    metrics: Sequence[Metric], estimate: Array, half: Array, sides: tuple[Array, Array]
 ) -> tuple[Ratio, ...]:
-    ends = np.exp([estimate, estimate - half, estimate + half])
-    sides = np.exp([before.mean(axis=0), after.mean(axis=0)])
-    return tuple(
-        Ratio(metric, *map(float, (*ends[:, i], *sides[:, i]))) for i, metric in enumerate(metrics)
-    )
+    ends = [estimate, estimate - half[0], estimate + half[0]]
+    columns = np.exp([*ends, *(side.mean(axis=0) for side in sides), half[1]])
+    return tuple(Ratio(metric, *map(float, columns[:, i])) for i, metric in enumerate(metrics))

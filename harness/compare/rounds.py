@@ -22,7 +22,8 @@ class Round:
 
     `latencies` holds, for each operation and second, the milliseconds of the operations that were
     due in that second and succeeded. `answered` counts those that succeeded in a second. `errors`
-    are all others. `began` is Unix time; `unusable` says why it proves nothing, or is empty.
+    are all others. `late_ms` is how late the generator's timers fired: how busy the machine was.
+    `began` is Unix time; `unusable` says why the round proves nothing, or is empty.
     """
 
     number: int
@@ -31,6 +32,7 @@ class Round:
     latencies: dict[str, list[list[float]]] = field(default_factory=dict)
     answered: list[int] = field(default_factory=list)
     errors: int = 0
+    late_ms: float = 0.0
     unusable: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -79,6 +81,7 @@ class RoundFold:
         self._open: dict[str, Record] = {}
         self._done: list[tuple[str, float, float]] = []
         self._errors = 0
+        self._late: list[float] = []
 
     def feed(self, records: Iterable[Record]) -> RoundFold:
         """Fold all records, which come by time."""
@@ -90,6 +93,8 @@ class RoundFold:
                 self._completed(record)
             elif kind == "phase":
                 self._phase(record)
+            elif kind == "sample" and record["probe"] == "load":
+                self._sample(record)
         return self
 
     def _phase(self, record: Record) -> None:
@@ -107,8 +112,12 @@ class RoundFold:
         elif self._start <= due(asked) < self._end:
             self._errors += 1
 
+    def _sample(self, record: Record) -> None:
+        if self._start <= record["t"] < self._end:
+            self._late.append(record["late_ms"])
+
     def finish(self) -> dict[str, Any]:
-        """Return `latencies`, `answered` and `errors`."""
+        """Return `latencies`, `answered`, `errors` and `late_ms`."""
         span = self._end - self._start
         seconds = int(span + 1e-3) if math.isfinite(span) else 0
         slots: dict[str, list[list[float]]] = defaultdict(lambda: [[] for _ in range(seconds)])
@@ -124,6 +133,7 @@ class RoundFold:
             "latencies": dict(sorted(slots.items())),
             "answered": answered,
             "errors": self._errors + unanswered,
+            "late_ms": round(median(self._late or [0.0]), 3),
         }
 
 

@@ -69,12 +69,13 @@ class Comparison:
         if not self.ratios.rows:
             return why_thin(self.a, self.b)
         seen = [r for r in self.ratios.rows if r.metric[0] == ALL and r.metric[1] != THROUGHPUT]
-        width = min(row.width for row in seen)
+        width = min(row.alone for row in seen)
         if width < self.gate:
             return ""
         return (
-            f"rounds differ so much that only changes beyond {width:.2f}x can be seen, and the "
-            f"gate is {self.gate:g}x; measure more rounds in turns, or on a quieter machine"
+            f"rounds differ so much that only changes beyond {width:.2f}x can be seen in all "
+            f"operations together, and the gate is {self.gate:g}x; measure more rounds in turns, "
+            "or on a quieter machine"
         )
 
     @property

@@ -38,6 +38,10 @@ def how(found: Comparison) -> str:
     said = f"{a.scenario}: A is {a.name} ({a.side}), B is {b.name} ({b.side}).\n"
     left = sum(bool(one.unusable) for side in (a, b) for one in side.rounds)
     lost = f" {left} unusable rounds are left out: {_reasons(a, b)}." if left else ""
+    if ratios.unsteady:
+        lost += (
+            f" {ratios.unsteady} pairs are left out: the machine changed between their two runs."
+        )
     if ratios.paired:
         pairs = "pair" if ratios.rounds == 1 else "pairs"
         return f"{said}Measured in turns: {ratios.rounds} {pairs} of rounds.{lost}"

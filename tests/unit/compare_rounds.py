@@ -1,14 +1,21 @@
-"""Rounds for tests of comparisons: made up from a seed, with the noise that machines have."""
+"""Rounds for tests of comparisons: made up from a seed, or drawn from recorded runs."""
 
 from __future__ import annotations
 
+import gzip
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
 import numpy as np
+import orjson
 
 from harness.compare.baseline import Baseline
 from harness.compare.rounds import Round
 
 OPS = {"me": (30, 3.0), "stop": (6, 8.0), "chat_start": (5, 12.0)}  # a second, typical ms
 SECONDS = 16
+RECORDED = Path(__file__).with_name("recorded_runs.json.gz")
 
 
 def made_round(number: int, rng: np.random.Generator, speed: float, slower: float = 1.0) -> Round:
@@ -29,7 +36,7 @@ def made_round(number: int, rng: np.random.Generator, speed: float, slower: floa
 
 
 def made_pair(
-    seed: int, rounds: int = 10, slower: float = 1.0, noise: float = 0.04
+    seed: int, rounds: int = 12, slower: float = 1.0, noise: float = 0.04
 ) -> tuple[Baseline, Baseline]:
     """Return two baselines measured in turns while the machine's speed wanders tenfold.
 
@@ -48,3 +55,36 @@ def made_pair(
 def baseline(name: str, rounds: list[Round], session: str = "one", load: str = "l") -> Baseline:
     """Return a baseline of these rounds."""
     return Baseline(name, "quick", "runtime", session, load, tuple(rounds))
+
+
+@cache
+def recorded() -> list[Baseline]:
+    """Return recorded runs of the three baseline scenarios, a baseline each.
+
+    They were made on a busy machine of two cores: the same run took up to eight times as long.
+    """
+    raw = orjson.loads(gzip.decompress(RECORDED.read_bytes()))
+    rounds = [(one, tuple(Round.from_json(r) for r in one["rounds"])) for one in raw]
+    return [Baseline(**{**one, "rounds": found}) for one, found in rounds]
+
+
+def drawn_pair(seed: int, slower: float = 1.0) -> tuple[Baseline, Baseline]:
+    """Return two baselines: two draws of the seconds of each of twelve recorded runs."""
+    rng = np.random.default_rng(seed)
+    runs = recorded()
+    picked = [runs[i].rounds[0] for i in rng.choice(len(runs), 12, replace=False)]
+    sides = [
+        [drawn(replace(one, number=n), rng, factor) for n, one in enumerate(picked)]
+        for factor in (1.0, slower)
+    ]
+    return baseline("a", sides[0]), baseline("b", sides[1])
+
+
+def drawn(one: Round, rng: np.random.Generator, slower: float) -> Round:
+    """Return a round of seconds drawn from another, with latencies `slower` times as long."""
+    seconds = rng.integers(len(one.answered), size=len(one.answered))
+    latencies = {
+        op: [[slower * value for value in found[s]] for s in seconds]
+        for op, found in one.latencies.items()
+    }
+    return replace(one, latencies=latencies, answered=[one.answered[s] for s in seconds])

@@ -22,7 +22,7 @@ from harness.compare.words import answer, how
 from harness.errors import UserError
 from harness.options import RunOptions
 from harness.verdict import ExitCode
-from tests.unit.compare_rounds import SECONDS, baseline, made_pair, made_round
+from tests.unit.compare_rounds import SECONDS, baseline, drawn_pair, made_pair, made_round, recorded
 
 TWO_MEANS = (1.0, 3.0)  # of the load: it lasts two whole seconds
 
@@ -38,6 +38,7 @@ def history(*operations: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return records by time, with the measured part from 1 to 3 s."""
     names = zip(("load", "quiesce"), TWO_MEANS, strict=True)
     records = [{"k": "phase", "name": name, "t": t} for name, t in names]
+    records += [{"k": "sample", "probe": "load", "late_ms": ms, "t": ms / 2} for ms in (1.0, 3.0)]
     return sorted([*records, *itertools.chain(*operations)], key=lambda record: record["t"])
 
 
@@ -59,6 +60,7 @@ def test_a_round_counts_from_when_an_operation_was_due() -> None:
     assert fields["latencies"] == {"me": [[400.0], [200.0]]}
     assert fields["answered"] == [1, 0]
     assert fields["errors"] == 1
+    assert fields["late_ms"] == 3.0
 
 
 def test_the_worst_seconds_are_dropped() -> None:
@@ -84,10 +86,19 @@ def test_a_planted_ratio_is_found_with_its_size() -> None:
 
 
 def test_two_sides_that_are_the_same_do_not_differ() -> None:
-    """In at least 99 of 100 comparisons it is said that there is no change, and never unknown."""
-    pairs = [judge(*made_pair(seed)) for seed in range(100)]
-    same = [not found.of(Change.WORSE, Change.BETTER) and not found.blind for found in pairs]
+    """Of recorded runs, in at least 99 of 100 comparisons: no change, and never unknown."""
+    found = [judge(*drawn_pair(seed)) for seed in range(100)]
+    same = [not one.of(Change.WORSE, Change.BETTER) and not one.blind for one in found]
     assert sum(same) >= 99
+
+
+def test_single_runs_of_the_same_side_do_not_differ() -> None:
+    """Recorded at different times on a machine that was up to eight times as busy."""
+    runs = itertools.groupby(recorded(), key=lambda one: one.load)
+    pairs = [pair for _, same in runs for pair in itertools.combinations(list(same), 2)]
+    assert len(pairs) > 20
+    changed = [pair for pair in pairs if judge(*pair).of(Change.WORSE, Change.BETTER)]
+    assert not changed
 
 
 def test_noise_is_not_taken_for_a_change() -> None:
@@ -98,9 +109,19 @@ def test_noise_is_not_taken_for_a_change() -> None:
 
 
 def test_a_slowdown_of_30_percent_is_found() -> None:
-    """In at least 19 of 20."""
-    found = [judge(*made_pair(seed, slower=1.3)).of(Change.WORSE) for seed in range(20)]
-    assert sum(map(bool, found)) >= 19
+    """Planted in recorded runs: worse, and beyond the gate, in at least 19 of 20."""
+    found = [judge(*drawn_pair(seed, slower=1.3)) for seed in range(20)]
+    assert sum(bool(one.of(Change.WORSE)) for one in found) >= 19
+    assert sum(one.exit_code is ExitCode.NOT_AS_EXPECTED for one in found) >= 19
+
+
+def test_a_pair_between_which_the_machine_changed_is_left_out() -> None:
+    """The generator's own lateness tells; the report says how many."""
+    a, b = made_pair(1)
+    busy = replace(b.rounds[0], late_ms=9.0)
+    found = judge(a, replace(b, rounds=(busy, *b.rounds[1:])))
+    assert (found.ratios.rounds, found.ratios.unsteady) == (11, 1)
+    assert "1 pairs are left out: the machine changed" in how(found)
 
 
 def test_an_improvement_is_no_failure() -> None:
@@ -116,7 +137,7 @@ def test_different_times_are_said_and_widen() -> None:
     a, b = made_pair(1, slower=1.5)
     apart = judge(a, replace(b, session="another"))
     assert judge(a, b).exit_code is ExitCode.NOT_AS_EXPECTED
-    assert "in turns: 10 pairs" in how(judge(a, b))
+    assert "in turns: 12 pairs" in how(judge(a, b))
     assert apart.exit_code is ExitCode.UNKNOWN
     assert not apart.of(Change.WORSE, Change.BETTER)
     assert "at different times" in how(apart)
@@ -127,7 +148,7 @@ def test_single_runs_show_only_large_changes() -> None:
     """Seconds are drawn again; what rounds would differ by is assumed."""
     rng = np.random.default_rng(0)
     a = baseline("a", [made_round(0, rng, 1.0)])
-    near, far = (baseline("b", [made_round(0, rng, 1.0, s)]) for s in (1.3, 4.0))
+    near, far = (baseline("b", [made_round(0, rng, 1.0, s)]) for s in (1.3, 12.0))
     assert judge(a, near).exit_code is ExitCode.UNKNOWN
     assert judge(a, far).exit_code is ExitCode.NOT_AS_EXPECTED
     assert compare(a, far).drift == DRIFT
@@ -137,11 +158,11 @@ def test_rounds_in_which_the_generator_was_ill_are_left_out_in_pairs() -> None:
     """Neither side of such a pair counts, and without pairs nothing can be said."""
     a, b = made_pair(1)
     ill = [replace(one, unusable="late") for one in b.rounds]
-    assert compare(a, replace(b, rounds=(*b.rounds[1:], ill[0]))).rounds == 9
+    assert compare(a, replace(b, rounds=(*b.rounds[1:], ill[0]))).rounds == 11
     found = judge(a, replace(b, rounds=tuple(ill)))
     assert found.exit_code is ExitCode.UNKNOWN
     assert "no usable round of `b`: late" in answer(found)
-    assert "10 unusable rounds are left out: late" in how(found)
+    assert "12 unusable rounds are left out: late" in how(found)
 
 
 def test_fast_failures_are_not_fast() -> None:

@@ -57,8 +57,12 @@ def _star_sessions(target: str, reports: Path) -> tuple[dict[str, str], str]:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @needs_open_webui
-def test_star_sessions_of_a_real_open_webui_break_behind_sentinel(tmp_path: Path) -> None:
+def test_star_sessions_of_a_real_open_webui_break_behind_sentinel(
+    tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
     """Whoever brings a session cookie gets an error for everything, and so does /health."""
+    if not pytestconfig.getoption("--open-webui", False):
+        pytest.skip("takes a minute or more: --open-webui")
     found, said = _star_sessions(f"open-webui=={VERSION}", tmp_path / "r")
     assert found["recovery"] == found["health-answers"] == "fail", said
 

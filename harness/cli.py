@@ -394,11 +394,38 @@ def load_worker(master: str, allow_host: tuple[str, ...]) -> int:
 
 
 @cli.command()
-def doctor() -> int:
-    """Say which parts are installed and how to get the rest."""
+@click.option(
+    "--url", "--target", "urls", multiple=True, metavar="URL", help="Of each replica, or of one."
+)
+@click.option("--admin", default="", metavar="EMAIL", help="Signs in; HARNESS_ADMIN_PASSWORD.")
+@click.option(
+    "--env",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="NAME=value lines of each replica.",
+)
+@click.option("--redis", multiple=True, metavar="URL", help="A Redis to look at without a file.")
+@click.option("--origin", default="", metavar="URL", help="The address that users' browsers show.")
+@click.option(
+    "--app",
+    type=click.Choice(("runtime", "open-webui")),
+    default="runtime",
+    show_default=True,
+    help="Whose defaults count.",
+)
+@click.option("--replicas", type=click.IntRange(min=0), default=0, help="If not one per file.")
+@click.option("--offline", is_flag=True, help="Look at the files alone.")
+@click.option("--allow-host", multiple=True, metavar="HOST", help="May be asked, if not local.")
+@click.option("--json", is_flag=True, help="Print the findings as JSON.")
+def doctor(**given: Any) -> int:
+    """Say what is wrong with a deployment, before any load; 1 when there is something.
+
+    Without flags: which parts of the harness are installed here, and how to get the rest.
+    """
     from harness import commands
 
-    return commands.doctor()
+    return commands.doctor(given)
 
 
 @cli.command()

@@ -308,11 +308,18 @@ def check(name: str, reports: Path, timeout: float) -> int:
     return code_of(judgement)
 
 
-def doctor() -> int:
-    """Say which parts are installed; 4 when one is missing without which nothing runs."""
-    from harness.deploy.doctor import doctor as examine
+def doctor(given: dict[str, Any]) -> int:
+    """Examine the deployment that was named, else this machine."""
+    from harness.deploy.doctor import doctor as examine_machine
+    from harness.doctor.command import Asked
+    from harness.doctor.command import doctor as examine
 
-    return int(examine())
+    asked = Asked(**given)
+    if asked.anything:
+        return examine(asked)
+    if named := [name for name, value in given.items() if value and name != "app"]:
+        raise UserError(f"doctor: --{named[0].replace('_', '-')} needs --url, --env or --redis")
+    return int(examine_machine())
 
 
 def load_worker(master: str, allowed: tuple[str, ...]) -> int:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import click
+import orjson
 import uvicorn
 
 from runtime.operate import doctor
@@ -59,23 +60,29 @@ def serve(host: str, port: int, workers: int | None, fd: int | None) -> None:
 
 @main.command()
 @click.option("--offline", is_flag=True, help="Look at the variables only; connect to nothing.")
-def check(offline: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the findings alone, as JSON.")
+@click.option("--replicas", type=click.IntRange(1), default=1, help="How many such deployments.")
+@click.option("--database-pool", type=click.IntRange(1), help="Connections of one process.")
+@click.option("--pubsub", is_flag=True, help="Events travel by Redis's pub/sub.")
+def check(
+    offline: bool, as_json: bool, replicas: int, database_pool: int | None, pubsub: bool
+) -> None:
     """Print the effective configuration, connect, and say what is wrong or risky.
 
     Ends with 3 for a wrong configuration, 4 when Redis or the database cannot be reached.
     """
     settings = _settings(None)
-    for line in describe(settings):
-        click.echo(line)
-    findings = [] if offline else asyncio.run(doctor.examine(settings))
-    for finding in findings:
-        click.echo(str(finding))
+    use = doctor.Use(replicas, database_pool or doctor.Use.database_pool, pubsub)
+    findings = [] if offline else asyncio.run(doctor.examine(settings, use))
     levels = {finding.level for finding in findings}
-    if levels & set(EXITS):
-        worst = "error" if "error" in levels else "unreachable"
-        click.echo(f"configuration: {VERDICTS[worst]}")
-        sys.exit(EXITS[worst])
-    click.echo("configuration: ok")
+    worst = next((level for level in EXITS if level in levels), "")
+    if as_json:
+        click.echo(orjson.dumps({"findings": [finding.fields() for finding in findings]}))
+    else:
+        for line in (*describe(settings), *map(str, findings)):
+            click.echo(line)
+        click.echo(f"configuration: {VERDICTS[worst] if worst else 'ok'}")
+    sys.exit(EXITS[worst] if worst else 0)
 
 
 def serve_one(settings: Settings, host: str, port: int, fd: int | None) -> int:

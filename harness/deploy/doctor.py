@@ -17,6 +17,7 @@ from harness.deploy import engine
 from harness.deploy.balancer import REMEDY, find_nginx, nginx_version
 from harness.deploy.host import server_version
 from harness.deploy.lease import cache_folder
+from harness.deploy.postgres import program
 from harness.errors import MissingPart
 from harness.network.dialhook.sitecustomize import check as hook_problem
 from harness.network.toxiproxy import find_toxiproxy
@@ -57,6 +58,7 @@ def examine() -> list[Finding]:
         _hook,
         _toxiproxy,
         _nginx,
+        _postgres,
         _engine,
         _image,
         _loopback,
@@ -105,6 +107,17 @@ def _nginx() -> Finding:
     if (path := find_nginx()) is None:
         return Finding("nginx", False, "not found: no `balancer: nginx`", REMEDY, needed=False)
     return Finding("nginx", True, f"{nginx_version(path)} for `balancer: nginx`", needed=False)
+
+
+def _postgres() -> Finding:
+    remedy = "run `make setup`, or `apt-get install postgresql`"
+    part = "postgresql"
+    try:
+        path = program("postgres")
+    except MissingPart:
+        detail = "not found: targets get SQLite"
+        return Finding(part, False, detail, remedy, needed=False)
+    return Finding(part, True, path, needed=False)
 
 
 def _engine() -> Finding:

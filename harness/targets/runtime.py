@@ -52,6 +52,10 @@ class RuntimeTarget(Target):
         """Return the argument vector that starts one worker in the foreground."""
         return [*self._command, "serve", "--host", worker.host, "--port", str(worker.port)]
 
+    def check(self) -> list[str]:
+        """Return the argument vector of its configuration doctor."""
+        return [*self._command, "check"]
+
     def environment(self, worker: WorkerSpec) -> dict[str, str]:
         """Return the variables to add to a clean environment for one worker."""
         return {

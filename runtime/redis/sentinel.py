@@ -48,7 +48,7 @@ class Sentinel(Topology):
         super().__init__(dial)
         self.service = service
         self.sentinels = tuple(sentinels)
-        self._ask = ask
+        self.ask = ask
         self._best: Answer | None = None
         self._answers: dict[Address, tuple[float, Answer]] = {}
 
@@ -83,7 +83,7 @@ class Sentinel(Topology):
             while True:
                 try:
                     if wire is None or not wire.is_open:
-                        wire = await open_wire(address, self._ask, "sentinel", decode=True)
+                        wire = await open_wire(address, self.ask, "sentinel", decode=True)
                     self._hear(address, await self._question(wire))
                     self._trouble.pop(address, None)
                 except RedisUnavailable as error:

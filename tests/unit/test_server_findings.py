@@ -67,7 +67,9 @@ def test_each_mistake_is_found(change: dict[str, object], level: str, said: str)
     }
     found = [each for each in judge(replace(FINE, **changed)) if said in each.what]
     assert [each.level for each in found] == [level]
-    assert found[0].do
+    assert found[0].fix
+    assert found[0].evidence
+    assert found[0].consequence
 
 
 def test_what_an_acl_hides_is_not_guessed() -> None:

@@ -116,6 +116,7 @@ class Watched:
         watch = (
             f"sentinel monitor mymaster {HOST} {port} 2\n"
             "sentinel down-after-milliseconds mymaster 5000\n"
+            f"sentinel announce-ip {HOST}\n"  # else the others look for it at 127.0.0.1
         )
         self.set.sentinel = Server(folder, "s0", sentinel=watch)
         self.more = [Server(folder, f"s{n}", sentinel=watch) for n in (1, 2)]

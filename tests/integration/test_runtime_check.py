@@ -70,6 +70,7 @@ async def test_wrong_credentials_and_authority(tmp_path: Path, change, said: str
         code, text = await check(tmp_path, REDIS_URL=change(server.url))
     assert code == 3, text
     assert said in text
+    assert "[redis-refuses]" in text
 
 
 async def test_a_missing_permission_is_named(tmp_path: Path) -> None:
@@ -81,12 +82,19 @@ async def test_a_missing_permission_is_named(tmp_path: Path) -> None:
         code, text = await check(tmp_path, **environ)
         assert code == 3, text
         assert "`zadd`" in text
+        assert "[permission-missing]" in text
         assert "+zadd" in text
         assert text.count("error:") == 1, text
         await server.call("ACL", "SETUSER", APP, "+zadd")
         code, text = await check(tmp_path, **environ)
         assert code == 0, text
         assert await server.call("DBSIZE") == 0
+        await server.call("ACL", "SETUSER", APP, "-multi")
+        environ["REDIS_URL"] = f"{server.url}&ssl_cert_reqs=none"
+        code, text = await check(tmp_path, **environ)
+        assert code == 0, text
+        assert "[permissions-unknown]" in text
+        assert "[tls-not-verified]" in text
 
 
 async def test_sentinels_and_what_is_not_one(tmp_path: Path) -> None:
@@ -97,7 +105,8 @@ async def test_sentinels_and_what_is_not_one(tmp_path: Path) -> None:
         code, text = await check(tmp_path, **servers.environment())
         assert code == 0, text
         assert "only 1 of the sentinels" in text
-        for node, said in ((servers.sentinel, "is a sentinel"), (servers.nodes[1], "is a replica")):
+        wrong = {"[redis-is-sentinel]": servers.sentinel, "[redis-is-replica]": servers.nodes[1]}
+        for said, node in wrong.items():
             code, text = await check(tmp_path, REDIS_URL=node.url)
             assert (code, said in text) == (3, True), text
         environ = {**servers.environment(), "REDIS_URL": "redis://other:6379/0"}
@@ -116,7 +125,8 @@ async def test_a_cluster_and_what_is_not_one(tmp_path: Path) -> None:
         assert code == 0, text
         assert all(f"{HOST}:{node.port}" in text for node in servers.nodes[:3])
         code, text = await check(tmp_path, REDIS_URL=servers.nodes[0].url)
-        assert (code, "set REDIS_CLUSTER=true" in text) == (3, True), text
+        assert (code, "[redis-is-cluster]" in text) == (3, True), text
+        assert "set REDIS_CLUSTER=true" in text
     finally:
         servers.kill()
 

@@ -72,6 +72,12 @@ def test_each_mistake_is_found(change: dict[str, object], level: str, said: str)
     assert found[0].consequence
 
 
+def test_an_old_server_cannot_be_had_here_so_its_rule_is_asked_alone() -> None:
+    """The finding has the name of the page."""
+    old = replace(FINE, info={**FINE.info, "redis_version": "6.0.16"})
+    assert [found.name for found in judge(old)] == ["redis-too-old"]
+
+
 def test_what_an_acl_hides_is_not_guessed() -> None:
     """Without CONFIG and with a bare INFO there is nothing to say."""
     assert judge(replace(FINE, info={"connected_slaves": "1"}, config={})) == []

@@ -40,8 +40,12 @@ def bare(folder: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_scenarios_that_need_more_are_skipped_by_name_and_the_rest_runs(tmp_path: Path) -> None:
-    """Three scenarios: nginx, containers, neither. Two reasons, one verdict, the code of the one."""
-    parts = {"in-front": {"balancer": "nginx"}, "boxed": {"host": "containers"}, "plain": {}}
+    """Of three scenarios two are skipped, each with its reason; the third gives the exit code."""
+    parts: dict[str, dict[str, str]] = {
+        "in-front": {"balancer": "nginx"},
+        "boxed": {"host": "containers"},
+        "plain": {},
+    }
     words: list[str | Path] = ["run"]
     for name, keys in parts.items():
         path = tmp_path / f"{name}.yaml"

@@ -39,9 +39,8 @@ def how(found: Comparison) -> str:
     left = sum(bool(one.unusable) for side in (a, b) for one in side.rounds)
     lost = f" {left} unusable rounds are left out: {_reasons(a, b)}." if left else ""
     if ratios.unsteady:
-        lost += (
-            f" {ratios.unsteady} pairs are left out: the machine changed between their two runs."
-        )
+        lost += " Left out, because the machine changed between their two runs: "
+        lost += f"{ratios.unsteady} pair(s)."
     if ratios.paired:
         pairs = "pair" if ratios.rounds == 1 else "pairs"
         return f"{said}Measured in turns: {ratios.rounds} {pairs} of rounds.{lost}"

@@ -49,7 +49,7 @@ class SessionEnds:
     def _sign_in(self, step: Step, worker: int, name: str) -> Account | None:
         """Return the step's user with a new token and no cookie."""
         user = self._context.accounts.users[step.user]
-        account = replace(user, token="", cookie="", token_name=name)
+        account = replace(user, token="", cookie="", token_name=name)  # nosec B106 - not signed in
         form = {"email": account.email, "password": account.password}
         request = ("POST", "/api/v1/auths/signin", form)
         tokens: list[str] = []

@@ -10,11 +10,12 @@ from harness.checks.facts import end_of
 from harness.checks.measure import Worst, decide
 from harness.history.records import Record
 from harness.targets.base import PROCESSES
+from harness.verdict import Verdict
 
 MIN_BASELINE = 4  # samples of a worker before the first fault (one in 250 ms)
 MIN_AFTER = 4
 WARM_S = 2.0  # pools fill while the load begins
-STRETCH_S = 3.0  # a shorter one holds too few samples (one a second)
+STRETCH_S = 5.0  # a shorter one holds too few samples (one a second)
 STEADY_S = 2.0  # at least so long in all
 
 
@@ -82,6 +83,9 @@ class ConnectionsKept(Check):
     def judge(self, facts: Facts) -> Finding:
         """Return the finding."""
         bound, quiet = facts.bounds["new_connections_per_s"], _steady(facts)
+        if not quiet:
+            reason = f"faults leave no {STRETCH_S:g} s of steady state"
+            return self.finding(Verdict.PASS, applicable=False, reason=reason)
         bad, rates, seconds = Worst(), [0.0], 0.0
         for start, end in quiet:
             length, new = _replaced(self._samples, start, end)

@@ -238,7 +238,7 @@ async def test_what_others_need_is_ended_last(tmp_path: Path) -> None:
     assert user.exit_status == 0  # it could still reach what it needs
     assert needed.exit_status == -signal.SIGKILL
     assert needed.log.read_text() == "up\n"
-    assert guardian.stopped == {"stopped": 2, "killed": []}
+    assert guardian.stopped == {"stopped": 2, "killed": [], "undone": []}
 
 
 def _on_sigterm(action: str) -> str:

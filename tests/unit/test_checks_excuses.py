@@ -74,6 +74,16 @@ def test_what_a_fault_explains_is_not_red(name: str, change: Change, tmp_path: P
     assert h.finding(name, tmp_path).verdict == Verdict.PASS
 
 
+def test_faults_without_a_pause_leave_no_steady_state_to_judge(tmp_path: Path) -> None:
+    """How many connections are opened anew is then no question, rather than an open one."""
+    h = healthy(bounds={"connections_settle_s": 100})
+    assert h.finding("connections-kept", tmp_path / "a").applicable
+    for record in h.records:
+        if record["k"] == "fault":
+            record["t"] = 3.0
+    assert not h.finding("connections-kept", tmp_path / "b").applicable
+
+
 @pytest.mark.parametrize("missing", ["confirm", "confirm_heal"])
 def test_redis_that_was_absent_at_boot_excuses_nothing(missing: str, tmp_path: Path) -> None:
     """Its evidence is demanded like a fault's; what fails in the load is red all the same."""

@@ -49,7 +49,8 @@ class SessionEnds:
     def _sign_in(self, step: Step, worker: int, name: str) -> Account | None:
         """Return the step's user with a new token and no cookie."""
         user = self._context.accounts.users[step.user]
-        account = replace(user, token="", cookie="", token_name=name)  # nosec B106 - not signed in
+        # not signed in yet
+        account = replace(user, token="", cookie="", token_name=name)  # nosec B106
         form = {"email": account.email, "password": account.password}
         request = ("POST", "/api/v1/auths/signin", form)
         tokens: list[str] = []

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 ICONS = {"pass": "✔", "fail": "✖", "unknown": "?", "n/a": "—"}  # colour alone is not enough
 _ORDER = {"fail": 0, "unknown": 1, "pass": 2, "n/a": 3}
-_UNIT = re.compile(r"(?P<name>.+?)_(?P<unit>s|ms)(_(?P<which>p\d+|max|min|mean))?")
+_UNIT = re.compile(r"(?P<name>.+?)_(?P<unit>per_s|s|ms)(_(?P<which>p\d+|max|min|mean))?")
 OUTCOMES = {
     ExitCode.AS_EXPECTED: "as expected",
     ExitCode.NOT_AS_EXPECTED: "not as expected",
@@ -68,14 +68,13 @@ def quantity(name: str, value: Any) -> tuple[str, str]:
     """Return a quantity as (label, value with unit).
 
     `deaf_s: 1.4` is said as `deaf 1.4 s`, `close_ms_p99: 80` as `close p99 80 ms`,
-    `requests_per_s: 151` as `requests 151/s`.
+    `requests_per_s: 151` as `requests 151/s`, `kb_per_s_max: 3` as `kb max 3/s`.
     """
-    if name.endswith("_per_s"):
-        return name.removesuffix("_per_s").replace("_", " "), f"{number(value)}/s"
     unit = _UNIT.fullmatch(name)
     if unit and isinstance(value, int | float):
         label = f"{unit['name']} {unit['which'] or ''}".strip()
-        return label.replace("_", " "), f"{number(value)} {unit['unit']}"
+        said = "/s" if unit["unit"] == "per_s" else f" {unit['unit']}"
+        return label.replace("_", " "), f"{number(value)}{said}"
     return name.replace("_", " "), number(value)
 
 

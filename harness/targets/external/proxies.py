@@ -13,7 +13,8 @@ from harness.network.toxiproxy import PORT, Control
 from harness.targets.external.description import External, ProxyOf, Toxiproxy
 from harness.targets.external.hosts import require_allowed
 
-ANYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 - a proxy says it, we do not  # nosec B104
+# a proxy says it, we do not
+ANYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  # nosec B104
 
 
 def links_of(told: Toxiproxy, deployment: Deployment, external: External) -> list[Link]:

@@ -317,4 +317,4 @@ class RedisClient:
             await asyncio.gather(self._trimming, return_exceptions=True)
         for breaker in self._breakers.values():
             await breaker.close()
-        self._wires.moved()
+        self._wires.close()

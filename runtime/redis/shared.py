@@ -195,6 +195,11 @@ class SharedWires:
         for address in set(self._wires) - set(self._topology.primaries()):
             self._forget(address)
 
+    def close(self) -> None:
+        """Close everything."""
+        for address in list(self._wires):
+            self._forget(address)
+
     def trim(self, now: float) -> None:
         """Close what nobody used for IDLE_S, and what the other side closed."""
         for wire in list(self._wires.values()):

@@ -21,6 +21,7 @@ from harness.bugs.reproduce import (
     sum_up,
     unable,
 )
+from harness.files import write_between
 from harness.verdict import ExitCode
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def _write_tables(reports: Path, console: Console) -> None:
         (Path("docs/bugs.md"), tables.LIST_MARKS, tables.list_table(bugs)),
     )
     for page, marks, text in pages:
-        if page.exists() and tables.write_between(page, marks, text):
+        if page.exists() and write_between(page, marks, text):
             console.print(f"Written: {page}", markup=False)
 
 

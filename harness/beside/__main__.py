@@ -10,8 +10,8 @@ import click
 from harness import commands
 from harness.beside import record, table
 from harness.beside.cells import Case, Comparison, missing, read_comparison
-from harness.bugs.tables import write_between
 from harness.errors import UserError
+from harness.files import write_between
 
 ROOT = Path(__file__).parents[2]
 

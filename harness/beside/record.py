@@ -6,10 +6,7 @@ it, unless that one has no verdict. Everything in the tables comes from here.
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ import orjson
 
 from harness.beside.cells import Key, content_of
 from harness.errors import UserError
+from harness.files import locked, write_record
 from harness.repeat import commit, now
 
 FILE = "open-webui.json"
@@ -84,25 +82,12 @@ def read(reports: Path) -> list[Run]:
 
 def add(reports: Path, runs: Iterable[Run]) -> None:
     """Record runs; safe against other processes that do the same."""
-    with _locked(reports):
+    with locked(reports / FILE):
         known = {run.key: run for run in read(reports)}
         known |= {run.key: run for run in runs}
         _write(reports, known.values())
 
 
-@contextmanager
-def _locked(reports: Path) -> Iterator[None]:
-    reports.mkdir(parents=True, exist_ok=True)
-    with (reports / f".{FILE}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _write(reports: Path, runs: Iterable[Run]) -> None:
-    """Replace the file as a whole, so that a reader never sees half of it."""
     ordered = sorted(runs, key=lambda run: (run.scenario, run.target, run.seed, run.content))
-    data = {"schema": SCHEMA, "runs": [asdict(run) for run in ordered]}
-    temporary = reports / f".{FILE}.{os.getpid()}"
-    options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_SORT_KEYS
-    temporary.write_bytes(orjson.dumps(data, option=options))
-    temporary.replace(reports / FILE)
+    write_record(reports / FILE, {"schema": SCHEMA, "runs": [asdict(run) for run in ordered]})

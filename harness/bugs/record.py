@@ -6,15 +6,14 @@ side, commit and content of the scenario; what a table shows is of the present c
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
+
+from harness.files import locked, write_record
 
 FILE = "track-record.json"
 SCHEMA = 1
@@ -117,7 +116,7 @@ def read(reports: Path) -> list[Entry]:
 
 def add(reports: Path, outcome: Outcome) -> None:
     """Count a run in the file; safe against other processes that do the same."""
-    with _locked(reports):
+    with locked(reports / FILE):
         entries = read(reports)
         entry = next((e for e in entries if e.counts(outcome)), None)
         if entry is None:
@@ -140,19 +139,8 @@ def tally(entries: Iterable[Entry], bug: str, side: str, content: str) -> Tally:
     )
 
 
-@contextmanager
-def _locked(reports: Path) -> Iterator[None]:
-    reports.mkdir(parents=True, exist_ok=True)
-    with (reports / f".{FILE}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _write(reports: Path, entries: list[Entry]) -> None:
-    """Replace the file as a whole, so that a reader never sees half of it."""
     ordered = sorted(entries, key=lambda e: (e.bug, e.expected, e.side, e.content, e.commit))
-    data = {"schema": SCHEMA, "entries": [asdict(entry) for entry in ordered]}
-    temporary = reports / f".{FILE}.{os.getpid()}"
-    options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_SORT_KEYS
-    temporary.write_bytes(orjson.dumps(data, option=options))
-    temporary.replace(reports / FILE)
+    write_record(
+        reports / FILE, {"schema": SCHEMA, "entries": [asdict(entry) for entry in ordered]}
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ import yaml
 from harness.bugs.find import KnownBug
 from harness.bugs.record import Entry, Tally, tally
 from harness.bugs.reproduce import cases
-from harness.errors import UserError
 
 CATALOGUE = Path(__file__).parent / "catalogue.yaml"
 RECORD_MARKS = ("<!-- track record -->", "<!-- end of track record -->")
@@ -103,19 +101,3 @@ def _last(bug: KnownBug, entries: Sequence[Entry]) -> str:
     names = ("redis-server", "redis", "python-socketio")
     had = ", ".join(f"{name} {latest.versions[name]}" for name in names if name in latest.versions)
     return f"{latest.last_red[:10]}; {had}"
-
-
-def write_between(page: Path, marks: tuple[str, str], text: str) -> bool:
-    """Put text between two marks of a page; return whether that changed it."""
-    old = page.read_text(encoding="utf-8")
-    before, begin, rest = old.partition(marks[0])
-    _, end, after = rest.partition(marks[1])
-    if not begin or not end:
-        raise UserError(f"{page}: expected the marks {marks[0]} and {marks[1]}, to write between")
-    new = f"{before}{begin}\n{text}\n{end}{after}"
-    if new == old:
-        return False
-    temporary = page.with_name(f".{page.name}.{os.getpid()}")
-    temporary.write_text(new, encoding="utf-8")
-    temporary.replace(page)
-    return True

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from statistics import fmean, median
 from typing import Any
 
 from harness.checks.measure import quantile
-from harness.history.records import COMPLETIONS, Record
+from harness.history.measured import MeasuredPart
+from harness.history.records import Record, due
 from harness.probes.processes import MACHINE
 
-NOT_USERS = frozenset({"connect", "sign_in", "event_post", "token_probe"})  # instruments' and setup
 QUANTILES = ("p50", "p90", "p95", "p99")
 MIB = 1 << 20
 
@@ -74,12 +73,11 @@ class Point:
         return cls(**{**raw, "key": Key(**raw["key"]), "broken": tuple(raw["broken"])})
 
 
-class PointFold:
+class PointFold(MeasuredPart):
     """Folds a history into a point, one pass; `finish` returns its measured values by name."""
 
     def __init__(self) -> None:
-        self._start = self._end = float("inf")
-        self._open: dict[str, Record] = {}
+        super().__init__()
         self._latencies: list[float] = []
         self._answered = self._bad = self._tokens = 0
         self._series: dict[str, list[float]] = defaultdict(list)
@@ -91,44 +89,22 @@ class PointFold:
         }
         self._each: dict[str, dict[Any, list[float]]] = defaultdict(lambda: defaultdict(list))
 
-    def feed(self, records: Iterable[Record]) -> PointFold:
-        """Fold all records, which come by time."""
-        for record in records:
-            kind = record["k"]
-            if kind == "phase":
-                self._phase(record)
-            elif kind == "invoke":
-                self._open[record["id"]] = record
-            elif kind in COMPLETIONS:
-                self._completed(record)
-            elif self._start <= record["t"] < self._end:
-                self._inside(kind, record)
-        return self
-
-    def _phase(self, record: Record) -> None:
-        if record["name"] == "load":
-            self._start = record["t"]
-        elif record["name"] == "quiesce":
-            self._end = record["t"]
-
-    def _completed(self, record: Record) -> None:
-        asked = self._open.pop(record["id"], None)
-        if asked is None or record["op"] in NOT_USERS:
+    def completed(self, asked: Record, record: Record) -> None:
+        """Take an operation that ended, with its invocation."""
+        ok = record["k"] == "ok"
+        self._answered += ok and self.is_measured(record["t"])
+        if not self.is_measured(due(asked)):
             return
-        if record["k"] == "ok" and self._start <= record["t"] < self._end:
-            self._answered += 1
-        began = asked.get("scheduled") or asked["t"]
-        if not self._start <= began < self._end:
-            return
-        if record["k"] == "ok":
-            self._latencies.append(1000 * (record["t"] - began))
+        if ok:
+            self._latencies.append(1000 * (record["t"] - due(asked)))
         else:
             self._bad += 1
 
-    def _inside(self, kind: str, record: Record) -> None:
-        if kind == "run":
+    def inside(self, record: Record) -> None:
+        """Take tokens and samples."""
+        if record["k"] == "run":
             self._tokens += record["last"] - record["first"] + 1
-        elif kind == "sample" and record["probe"] in self._samples:
+        elif record["k"] == "sample" and record["probe"] in self._samples:
             self._samples[record["probe"]](record)
 
     def _worker(self, record: Record) -> None:
@@ -149,10 +125,9 @@ class PointFold:
 
     def finish(self) -> dict[str, Any]:
         """Return the values; operations without any answer count as errors."""
-        lost = [asked for asked in self._open.values() if self._unanswered(asked)]
-        seconds = max(self._end - self._start, 1e-9)
+        seconds = max(self.end - self.start, 1e-9)
         latencies = sorted(self._latencies)
-        bad = self._bad + len(lost)
+        bad = self._bad + self.unanswered
         return {
             "operations_per_s": round(self._answered / seconds, 3),
             "tokens_per_s": round(self._tokens / seconds, 1),
@@ -161,10 +136,6 @@ class PointFold:
             "latency_ms": {q: round(quantile(latencies, int(q[1:]) / 100), 2) for q in QUANTILES},
             **self._resources(),
         }
-
-    def _unanswered(self, asked: Record) -> bool:
-        began = asked.get("scheduled") or asked["t"]
-        return asked["op"] not in NOT_USERS and self._start <= began < self._end
 
     def _resources(self) -> dict[str, Any]:
         cpu = {name: fmean(values) for name, values in self._each["process_cpu"].items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from harness.checks.base import Check, Facts, Finding
@@ -43,6 +44,14 @@ def _known_by(change: _Change, bound: float, facts: Facts) -> float:
     return max([change.done, *(fault.window.end for fault in met)]) + bound + facts.clock_error
 
 
+def _due(
+    looks: Iterable[_Look], settled: Sequence[tuple[float, _Change]]
+) -> Iterator[tuple[_Look, list[_Change]]]:
+    """Yield each look with the changes that had to be known by then, of which `settled` tells."""
+    for look in looks:
+        yield look, [change for known_by, change in settled if known_by < look.sent]
+
+
 class ConfigAgrees(Check):
     """A value that is over: a later change was sent after it was done, and had its time."""
 
@@ -74,8 +83,7 @@ class ConfigAgrees(Check):
         bound, bad, proving = facts.bounds["config_agrees_s"], Worst(), Counter[int]()
         by_value = {change.value: change for change in self._changes}
         settled = [(_known_by(c, bound, facts), c) for c in self._changes if c.acknowledged]
-        for look in self._looks:
-            due = [change for known_by, change in settled if known_by < look.sent]
+        for look, due in _due(self._looks, settled):
             proving[look.worker] += bool(due)
             shown = by_value.get(look.value) if look.value is not None else None
             over = [change for change in due if shown is None or change.sent > shown.done]
@@ -248,8 +256,7 @@ class ModelListFresh(Check):
         """Return the finding."""
         bound, bad, proving = facts.bounds["model_list_fresh_s"], Worst(), Counter[int]()
         settled = [(_known_by(change, bound, facts), change) for change in self._changes]
-        for look in self._looks:
-            due = [change for known_by, change in settled if known_by < look.sent]
+        for look, due in _due(self._looks, settled):
             proving[look.worker] += bool(due)
             older = [c for c in due if look.value is not None and c.value > look.value]
             if older and not self._being_swapped(look):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.checks.measure import quantile
-from harness.history.records import Record
+from harness.history.records import Record, due
 from harness.shape import WARM_UP
 
 POINTS = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "max": 1.0}
@@ -40,9 +40,8 @@ class Latencies:
         """Take a successful completion with its invocation in `invoke`."""
         asked, times = record["invoke"], self._times[record["op"]]
         invoked = asked["t"]
-        due = min(asked.get("scheduled") or invoked, invoked)
-        times.due.append(due)
-        times.corrected.append(record["t"] - due)
+        times.due.append(due(asked))
+        times.corrected.append(record["t"] - due(asked))
         times.raw.append(record["t"] - record.get("sent", invoked))
 
     def table(

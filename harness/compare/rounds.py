@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from statistics import fmean, median
 from typing import Any
 
-from harness.history.records import COMPLETIONS, OK, Record
+from harness.history.measured import MeasuredPart
+from harness.history.records import OK, Record, due
 
-NOT_USERS = frozenset({"connect", "sign_in", "event_post", "token_probe"})  # instruments' and setup
 DROPPED = 0.05  # of the seconds: the worst ones are the machine's, more often than the target's
 
 
@@ -73,71 +72,41 @@ class Round:
         return {op: max(median(found), 1e-6) for op, found in values.items() if found}
 
 
-class RoundFold:
+class RoundFold(MeasuredPart):
     """Folds a history into the fields of a round; operations without an answer are errors."""
 
     def __init__(self) -> None:
-        self._start = self._end = math.inf
-        self._open: dict[str, Record] = {}
+        super().__init__()
         self._done: list[tuple[str, float, float]] = []
         self._errors = 0
         self._late: list[float] = []
 
-    def feed(self, records: Iterable[Record]) -> RoundFold:
-        """Fold all records, which come by time."""
-        for record in records:
-            kind = record["k"]
-            if kind == "invoke":
-                self._open[record["id"]] = record
-            elif kind in COMPLETIONS:
-                self._completed(record)
-            elif kind == "phase":
-                self._phase(record)
-            elif kind == "sample" and record["probe"] == "load":
-                self._sample(record)
-        return self
-
-    def _phase(self, record: Record) -> None:
-        if record["name"] == "load":
-            self._start = record["t"]
-        elif record["name"] == "quiesce":
-            self._end = record["t"]
-
-    def _completed(self, record: Record) -> None:
-        asked = self._open.pop(record["id"], None)
-        if asked is None or record["op"] in NOT_USERS:
-            return
+    def completed(self, asked: Record, record: Record) -> None:
+        """Take an operation that ended, with its invocation."""
         if record["k"] == OK:
             self._done.append((record["op"], due(asked), record["t"]))
-        elif self._start <= due(asked) < self._end:
+        elif self.is_measured(due(asked)):
             self._errors += 1
 
-    def _sample(self, record: Record) -> None:
-        if self._start <= record["t"] < self._end:
+    def inside(self, record: Record) -> None:
+        """Take how late the generator was."""
+        if record["k"] == "sample" and record["probe"] == "load":
             self._late.append(record["late_ms"])
 
     def finish(self) -> dict[str, Any]:
         """Return `latencies`, `answered`, `errors` and `late_ms`."""
-        span = self._end - self._start
+        span = self.end - self.start
         seconds = int(span + 1e-3) if math.isfinite(span) else 0
         slots: dict[str, list[list[float]]] = defaultdict(lambda: [[] for _ in range(seconds)])
         answered = [0] * seconds
         for op, began, ended in self._done:
-            if 0 <= (second := math.floor(began - self._start)) < seconds:
+            if 0 <= (second := math.floor(began - self.start)) < seconds:
                 slots[op][second].append(round(1000 * (ended - began), 3))
-            if 0 <= (second := math.floor(ended - self._start)) < seconds:
+            if 0 <= (second := math.floor(ended - self.start)) < seconds:
                 answered[second] += 1
-        lost = [a for a in self._open.values() if a["op"] not in NOT_USERS]
-        unanswered = sum(self._start <= due(asked) < self._end for asked in lost)
         return {
             "latencies": dict(sorted(slots.items())),
             "answered": answered,
-            "errors": self._errors + unanswered,
+            "errors": self._errors + self.unanswered,
             "late_ms": round(median(self._late or [0.0]), 3),
         }
-
-
-def due(asked: Record) -> float:
-    """Return when an operation was due: it queued from then on, however late it was sent."""
-    invoked: float = asked["t"]
-    return min(asked.get("scheduled") or invoked, invoked)

@@ -65,3 +65,9 @@ Record = dict[str, Any]
 
 INVOKE, OK, FAIL, INFO = "invoke", "ok", "fail", "info"
 COMPLETIONS = frozenset({OK, FAIL, INFO})
+
+
+def due(asked: Record) -> float:
+    """Return when an invoked operation was due: it queued from then on, however late it was sent."""
+    invoked: float = asked["t"]
+    return min(asked.get("scheduled") or invoked, invoked)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 
-from harness.load.setup import write_whole
+from harness.files import write_whole
 
 SESSION_COOKIE = "owui-session"
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 from harness.deploy.folder import RunFolder
+from harness.files import write_whole
 from harness.load.offset import Offset, with_offset
-from harness.load.setup import ready_path, status_path, write_whole
+from harness.load.setup import ready_path, status_path
 
 
 class Machine:

@@ -8,6 +8,7 @@ from pathlib import Path
 import orjson
 
 from harness.deploy.folder import RunFolder
+from harness.files import write_whole
 from harness.load.entry import Entry
 
 
@@ -68,10 +69,3 @@ def status_path(run: RunFolder, number: int) -> Path:
 def write_start(path: Path, t0: float) -> None:
     """Start the load: its second 0 is at `t0`, in run seconds."""
     write_whole(path, orjson.dumps({"t0": t0}))
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees all of it or none."""
-    partial = path.with_suffix(path.suffix + ".part")
-    partial.write_bytes(data)
-    partial.replace(path)

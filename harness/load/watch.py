@@ -8,8 +8,9 @@ from collections.abc import Callable, Collection
 import gevent
 import orjson
 
+from harness.files import write_whole
 from harness.load.context import LoadContext
-from harness.load.setup import status_path, write_whole
+from harness.load.setup import status_path
 
 FLUSH_S = 0.1
 STATUS_S = 0.5

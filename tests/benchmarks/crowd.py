@@ -23,9 +23,9 @@ from gevent.pool import Pool  # noqa: E402  # after the patch
 from locust.env import Environment  # noqa: E402  # after the patch
 
 from harness.deploy.folder import RunFolder  # noqa: E402  # after the patch
+from harness.files import write_whole  # noqa: E402  # after the patch
 from harness.load.context import LoadContext  # noqa: E402  # after the patch
 from harness.load.operations import Operations  # noqa: E402  # after the patch
-from harness.load.setup import write_whole  # noqa: E402  # after the patch
 from harness.load.sockets import UserSocket  # noqa: E402  # after the patch
 from harness.load.streams import Stream  # noqa: E402  # after the patch
 from harness.load.watch import Watch  # noqa: E402  # after the patch

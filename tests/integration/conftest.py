@@ -1,12 +1,14 @@
-"""The container engine of the tests that need one."""
+"""What several files of tests need: a container engine, a Redis Cluster."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from bus_cluster import ClusterSet
 from docker.errors import ImageNotFound
 
 from harness.deploy import engine as engines
@@ -53,3 +55,14 @@ def engine(found_engine: Any, request: pytest.FixtureRequest) -> Any:
     if os.environ.get("CONTAINER_ENGINE") == "required":
         pytest.fail(str(found_engine))
     pytest.skip(f"{request.node.name}: {str(found_engine).partition('. ')[0]}")
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[ClusterSet]:
+    """Give a healthy cluster."""
+    servers = ClusterSet(tmp_path)
+    try:
+        await servers.start()
+        yield servers
+    finally:
+        servers.kill()

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
-import pytest
 from bus_cluster import KEYS, ClusterSet
 from bus_servers import HOST, until
 
@@ -15,17 +12,6 @@ from runtime.redis.cluster import Cluster
 from runtime.redis.eventlog import EventLog
 from runtime.redis.factory import topology_from
 from runtime.settings import load_settings
-
-
-@pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[ClusterSet]:
-    """Give a healthy cluster."""
-    servers = ClusterSet(tmp_path)
-    try:
-        await servers.start()
-        yield servers
-    finally:
-        servers.kill()
 
 
 async def test_pipelines_cross_slots_and_events_survive_a_failover(cluster: ClusterSet) -> None:

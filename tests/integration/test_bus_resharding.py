@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
 from bus_cluster import ClusterSet
 from bus_servers import HOST, Server, until
 from redis.crc import key_slot
@@ -42,17 +38,6 @@ class Move:
     async def _set(self, node: Server, what: str, other: Server) -> None:
         identity = await other.call("CLUSTER", "MYID")
         await node.call("CLUSTER", "SETSLOT", SLOT, what, identity)
-
-
-@pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[ClusterSet]:
-    """Give a healthy cluster."""
-    servers = ClusterSet(tmp_path)
-    try:
-        await servers.start()
-        yield servers
-    finally:
-        servers.kill()
 
 
 async def test_commands_follow_a_slot_that_moves(cluster: ClusterSet) -> None:

@@ -15,6 +15,7 @@ from harness.bugs.record import Outcome, Tally
 from harness.bugs.reproduce import Case, cases, code_of_bug, code_of_side, sum_up
 from harness.catalogue import APART, NEGATIVE, SCENARIOS, find_scenario, scenario_files
 from harness.errors import UserError
+from harness.files import write_between
 from harness.scenario import load_scenario
 from harness.verdict import ExitCode
 
@@ -205,8 +206,8 @@ def test_writing_between_marks_leaves_the_rest(tmp_path: Path) -> None:
     """Only what is between the marks changes; a page without them is a mistake."""
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- bugs -->\nold\n<!-- end of bugs -->\nafter\n")
-    assert tables.write_between(page, tables.LIST_MARKS, "new")
+    assert write_between(page, tables.LIST_MARKS, "new")
     assert page.read_text() == "before\n<!-- bugs -->\nnew\n<!-- end of bugs -->\nafter\n"
-    assert not tables.write_between(page, tables.LIST_MARKS, "new")
+    assert not write_between(page, tables.LIST_MARKS, "new")
     with pytest.raises(UserError, match="expected the marks"):
-        tables.write_between(page, tables.RECORD_MARKS, "new")
+        write_between(page, tables.RECORD_MARKS, "new")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ from runtime.realtime.server import SocketServer, create_manager, create_socket_
 from runtime.realtime.session_pool import SessionPool
 from runtime.redis.client import RedisClient
 from runtime.redis.factory import topology_from
-from runtime.redis.keys import Keys
+from runtime.redis.keys import Keys, new_life
 from runtime.redis.subscriber import Subscriber
 from runtime.redis.topology import Topology
 from runtime.settings import Settings, parse_duration
@@ -86,7 +85,8 @@ class Parts:
         self.telemetry = _telemetry_of(settings, self.metrics)
         self.database = Database(settings.database)
         self.passwords = Passwords(settings.argon2_time_cost, settings.argon2_memory_kib)
-        self.task_store = TaskStore(self.database, f"{settings.instance_id}.{uuid.uuid4().hex[:8]}")
+        self.life = new_life(settings.instance_id)
+        self.task_store = TaskStore(self.database, self.life)
         topology = topology_from(settings)
         self.redis = (
             RedisParts(topology, settings, self.keys, self.task_store, self.metrics)
@@ -161,13 +161,13 @@ class Parts:
         pool = SessionPool(
             client,
             self.keys,
-            self.settings.instance_id,
+            self.life,
             lease_s=self.settings.instance_lease,
             timeout_s=self.settings.session_pool_timeout,
         )
         return create_socket_server(
             self.settings,
-            create_manager(self.settings, topology, self.keys),
+            create_manager(self.settings, topology, self.keys, self.life),
             self.tokens.verify,
             pool,
             keys=self.keys,

@@ -18,6 +18,7 @@ import orjson
 from redis.exceptions import ResponseError
 
 from runtime.redis.errors import RedisUnavailable
+from runtime.redis.keys import instance_of
 from runtime.redis.topology import Topology
 from runtime.redis.wire import Address, Wire
 
@@ -85,13 +86,12 @@ async def _redis(here: Services, redis: RedisParts) -> dict[str, Any]:
     kinds: Counter[str] = sum((answer["kinds"] for answer in answers), Counter())
     found["keys"] = {"by_kind": dict(kinds), "complete": all(a["complete"] for a in answers)}
     lease = here.keys.instance("")
-    instances = {key.removeprefix(lease) for a in answers for key in a["leases"]}
+    lives = {key.removeprefix(lease) for a in answers for key in a["leases"]}
     lists = "\n".join(answer["clients"] for answer in answers)
-    known = instances | {here.settings.instance_id}
-    counted = connections_of(lists, known)
+    counted = connections_of(lists, {here.settings.instance_id, *map(instance_of, lives)})
     found["connections"] = _nested(counted)
     try:
-        found["leases"] = await _leases(here, redis, sorted(instances))
+        found["leases"] = await _leases(here, redis, sorted(lives))
         leader = await redis.client.run(
             lambda r: r.hgetall(here.keys.leader("maintenance")), idempotent=True
         )
@@ -109,12 +109,15 @@ def _nested(counted: Counter[tuple[str, str]]) -> dict[str, Any]:
     return found
 
 
-async def _leases(here: Services, redis: RedisParts, instances: list[str]) -> dict[str, float]:
-    """Return instance → seconds until its lease ends."""
-    chosen = instances[:MOST_LEASES]
-    asked = [("PTTL", here.keys.instance(instance)) for instance in chosen]
-    left = await redis.client.pipeline(asked)
-    return {i: round(int(ms) / 1000, 1) for i, ms in zip(chosen, left, strict=True)}
+async def _leases(here: Services, redis: RedisParts, lives: list[str]) -> dict[str, float]:
+    """Return instance → seconds until its lease ends; of several lives, the longest."""
+    chosen = lives[:MOST_LEASES]
+    left = await redis.client.pipeline([("PTTL", here.keys.instance(life)) for life in chosen])
+    found: dict[str, float] = {}
+    for life, ms in zip(chosen, left, strict=True):
+        name = instance_of(life)
+        found[name] = max(found.get(name, -1.0), round(int(ms) / 1000, 1))
+    return found
 
 
 async def _node(topology: Topology, address: Address, prefix: str) -> dict[str, Any]:

@@ -43,15 +43,13 @@ CLEAN_EVERY_S = 3.0
 Leave = Callable[[str], Awaitable[None] | None]
 
 
-def create_manager(settings: Settings, topology: Topology | None, keys: Keys) -> Any:
-    """Return the Socket.IO manager that the settings choose."""
+def create_manager(settings: Settings, topology: Topology | None, keys: Keys, instance: str) -> Any:
+    """Return the Socket.IO manager that the settings choose; `instance` is as in the pool."""
     sockets = settings.websocket()
     if settings.manager and topology:
         log.info("Using Redis to manage websockets.")
     if settings.manager == "redis" and topology:
-        return StreamsManager(
-            topology, keys, settings.instance_id, settings.websocket_event_log_length
-        )
+        return StreamsManager(topology, keys, instance, settings.websocket_event_log_length)
     if settings.manager == "redis-pubsub" and topology:
         from runtime.realtime.pubsub import PubSubManager
 

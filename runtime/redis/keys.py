@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
+
+
+def new_life(instance: str) -> str:
+    """Return a name for one life of a worker's process, under which it leases and owns things.
+
+    A worker that is started again at once must not keep alive what its last life left.
+    """
+    return f"{instance}.{uuid.uuid4().hex[:8]}"
+
+
+def instance_of(life: str) -> str:
+    """Return the INSTANCE_ID of a life."""
+    return life.rpartition(".")[0]
 
 
 @dataclass(frozen=True)

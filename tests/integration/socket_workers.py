@@ -85,7 +85,7 @@ class Worker:
             lease_s=settings.instance_lease,
             timeout_s=settings.session_pool_timeout,
         )
-        self.manager = create_manager(settings, self.topology, KEYS)
+        self.manager = create_manager(settings, self.topology, KEYS, settings.instance_id)
         self.supervisor = Supervisor()
         self.database = Database(f"sqlite:///{database}")
         self.memberships = Memberships(self.database)

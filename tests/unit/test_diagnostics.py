@@ -8,7 +8,7 @@ import pytest
 
 from harness.waiting import wait_for
 from runtime.operate.diagnostics import connections_of, fingerprint, kind_of
-from runtime.redis.keys import Keys
+from runtime.redis.keys import Keys, instance_of, new_life
 from runtime.settings import load_settings
 from runtime.supervision import Loop, Supervisor
 
@@ -42,6 +42,13 @@ def test_connections_are_counted_by_instance_and_purpose() -> None:
         ("w:0", "subscriber"): 2,
         ("", "others"): 2,
     }
+
+
+def test_lives_of_one_instance_differ_and_tell_it() -> None:
+    """A worker that is back before its lease ended does not prolong it; an id may hold dots."""
+    first, second = new_life("w.0"), new_life("w.0")
+    assert first != second
+    assert instance_of(first) == instance_of(second) == "w.0"
 
 
 def test_the_fingerprint_tells_settings_apart_but_not_workers() -> None:

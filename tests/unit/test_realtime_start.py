@@ -26,5 +26,5 @@ def test_the_log_tells_that_redis_manages_the_sockets(
         environ["WEBSOCKET_MANAGER"] = manager
     settings = load_settings(environ)
     with caplog.at_level(logging.INFO):
-        create_manager(settings, topology_from(settings), Keys("test"))
+        create_manager(settings, topology_from(settings), Keys("test"), "a")
     assert (LINE in caplog.messages) is said

@@ -175,9 +175,11 @@ async def test_sentinel_failover(host: str, tmp_path: Path) -> None:
         [primary] = await resolve_nodes("primary", bench.deployment, Choices(1, "x"))
         evidence = await bench.fail_over(kill("primary"), primary)
         assert f"{primary} is a replica again" in evidence
-        [switch] = bench.records("switch")
+        switch, *again = bench.records("switch")  # a starved machine may fail over once more
         assert switch["why"].startswith("+switch-master mymaster")
-        assert await resolve_nodes("primary", bench.deployment, Choices(1, "x")) == [switch["node"]]
+        assert switch["node"] != primary
+        now = await resolve_nodes("primary", bench.deployment, Choices(1, "x"))
+        assert now == [[switch, *again][-1]["node"]]
         await wait_for(lambda: bench.roles(primary)[-1] == "replica", 5, "its new role is seen")
         assert bench.roles(primary)[:2] == ["primary", "down"]
 
@@ -190,10 +192,11 @@ async def test_cluster_failover(host: str, tmp_path: Path) -> None:
         [primary] = await resolve_nodes("primary-of:tasks", bench.deployment, Choices(1, "x"))
         evidence = await bench.fail_over(kill("primary-of:tasks"), primary)
         assert f"{primary} is a replica again" in evidence
-        [switch] = bench.records("switch")
+        switch, *again = bench.records("switch")  # a starved machine may fail over once more
+        assert switch["node"] != primary
         now = await resolve_nodes("primary-of:tasks", bench.deployment, Choices(1, "x"))
-        assert now == [switch["node"]] != [primary]
-        role = await ask(bench.deployment.node(switch["node"]), read_role)
+        assert now == [[switch, *again][-1]["node"]]
+        role = await ask(bench.deployment.node(now[0]), read_role)
         assert role is not None
         assert role.name == "primary"
 

@@ -26,8 +26,7 @@ class HistoryWriter:
         self.path = folder / f"{source}.jsonl"
         self.source = source
         self.clock = clock
-        self._lines: list[bytes] = []
-        self._size = 0
+        self._lines = bytearray()
         self._operations = 0
         self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self.record(
@@ -37,29 +36,28 @@ class HistoryWriter:
 
     def record(self, k: str, t: float | None = None, **fields: Any) -> None:
         """Append one record; `t` defaults to now."""
-        line = orjson.dumps({"t": self.clock.now() if t is None else t, "k": k, **fields})
-        self._lines.append(line)
-        self._size += len(line)
-        if self._size >= FLUSH_BYTES:
-            self.flush()
+        self._append({"t": self.clock.now() if t is None else t, "k": k, **fields})
 
     def invoke(self, op: str, **fields: Any) -> str:
         """Record that an operation is being sent; return its id."""
         self._operations += 1
         identity = f"{self.source}-{self._operations}"
-        self.record("invoke", id=identity, op=op, **fields)
+        self._append({"t": self.clock.now(), "k": "invoke", "id": identity, "op": op, **fields})
         return identity
 
     def complete(self, outcome: str, identity: str, op: str, **fields: Any) -> None:
         """Record the outcome (`ok`, `fail` or `info`) of an operation."""
-        self.record(outcome, id=identity, op=op, **fields)
+        self._append({"t": self.clock.now(), "k": outcome, "id": identity, "op": op, **fields})
+
+    def _append(self, record: dict[str, Any]) -> None:
+        # into one buffer: orjson's lines, kept one by one, would each hold on to a whole KiB
+        self._lines += orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+        if len(self._lines) >= FLUSH_BYTES:
+            self.flush()
 
     def flush(self) -> None:
         """Hand everything gathered to the operating system."""
-        if not self._lines:
-            return
-        data = memoryview(b"\n".join(self._lines) + b"\n")
-        self._lines, self._size = [], 0
+        data, self._lines = memoryview(self._lines), bytearray()
         while data:
             data = data[os.write(self._descriptor, data) :]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from harness.deploy.balancer import start_balancer
-from harness.deploy.database import TargetDatabase
+from harness.deploy.database import start_database
 from harness.deploy.folder import RunFolder
 from harness.deploy.host import ProcessHost
 from harness.deploy.model import Deployment, Host
@@ -46,7 +46,6 @@ class Deployer:
         self.say = say
         self.links: Links | None = None
         self.host: Host | None = None
-        self.database = TargetDatabase()
 
     async def deploy(self, guardian: Guardian, subnet: str) -> Deployment:
         """Start everything the workers need at once, then the workers, then what is before them."""
@@ -56,7 +55,7 @@ class Deployer:
         await asyncio.gather(
             self._redis(host, deployment),
             start_provider(guardian, deployment, self.run, self.clock),
-            self.database.start(guardian, deployment, self.say),
+            start_database(guardian, deployment, self.scenario, self.say),
         )
         await self._link(guardian, deployment, host)
         await self._workers(guardian, deployment)
@@ -91,9 +90,7 @@ class Deployer:
             await self.host.close()
 
     def ended(self, guardian: Guardian) -> None:
-        """Remove what outlives the guardian."""
-        del guardian
-        self.database.remove()
+        """Hear the guardian's last words; a run's own parts leave nothing to tell."""
 
     def _host(self, guardian: Guardian) -> Host:
         if self.scenario.host == "processes":

@@ -173,6 +173,28 @@ class WorkerPause(_Fault):
     workers: str = "a-worker"
 
 
+class DatabaseRestart(_Fault):
+    """Stop PostgreSQL in order, open transactions are rolled back; started again at the heal."""
+
+    kind: Literal["database-restart"]
+
+
+class DatabasePause(_Fault):
+    """SIGSTOP every process of PostgreSQL; healed by SIGCONT."""
+
+    kind: Literal["database-pause"]
+
+
+class DatabaseExhausted(_Fault):
+    """Take every connection that PostgreSQL has left; healed by closing them.
+
+    With `evict` those of the workers are closed and taken as well.
+    """
+
+    kind: Literal["database-exhausted"]
+    evict: bool = False
+
+
 class Balancer(_Fault):
     """Reload the balancer (open sockets stay) or stop it for `for_s` (all are closed)."""
 
@@ -198,6 +220,9 @@ Fault = Annotated[
     | WorkerKill
     | WorkerStop
     | WorkerPause
+    | DatabaseRestart
+    | DatabasePause
+    | DatabaseExhausted
     | Balancer,
     Field(discriminator="kind"),
 ]
@@ -218,5 +243,8 @@ FAULT_SPECS: dict[str, type[Model]] = {
     "worker-kill": WorkerKill,
     "worker-stop": WorkerStop,
     "worker-pause": WorkerPause,
+    "database-restart": DatabaseRestart,
+    "database-pause": DatabasePause,
+    "database-exhausted": DatabaseExhausted,
     "balancer": Balancer,
 }

@@ -59,6 +59,9 @@ class Manifest:
         if (balancer := deployment.balancer) is not None:
             where = f" in {balancer.boxed.image}" if balancer.boxed else ""
             self._facts["balancer"] = f"nginx {balancer.version} at {balancer.url}{where}"
+        if (server := deployment.database) is not None:
+            at = f"{server.host}:{server.port}"
+            self._facts["database"] = f"PostgreSQL {server.version} at {at}"
 
     def abort(self, reason: str) -> None:
         """Note that the load was ended early."""

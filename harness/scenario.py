@@ -70,6 +70,7 @@ class Scenario(Model):
     host: Literal["processes", "containers"] = "processes"
     images: Images = Images()
     balancer: BalancerName = "none"
+    database: Literal["sqlite", "postgresql"] | None = None  # None: what the target takes
     redis: Redis = Redis()
     load: Load = Load()
     warmup_s: float = Field(2, ge=0)

@@ -11,6 +11,7 @@ import yaml
 from harness.errors import UserError
 
 if TYPE_CHECKING:
+    from harness.fault_specs import Fault
     from harness.scenario import Scenario
 
 _COMMON_ROLES = ("primary", "all-nodes")
@@ -97,17 +98,7 @@ def default_bounds() -> dict[str, float]:
 def check_names(scenario: Scenario) -> None:
     """Raise ValueError for the first name in the scenario that does not exist."""
     for fault in scenario.faults:
-        if fault.kind == "balancer" and scenario.balancer == "none":
-            raise ValueError("a fault on the balancer needs one: add `balancer: nginx`")
-        if target := getattr(fault, "target", None):
-            roles = NODE_ROLES[scenario.topology]
-            _check(target, roles, f"role of topology {scenario.topology}")
-        _check_worker_role(getattr(fault, "workers", "all-workers"), scenario.workers)
-        if fault.ends > scenario.duration_s:
-            raise ValueError(
-                f"fault at {fault.at:g} s is healed at {fault.ends:g} s, after the load ends "
-                f"({scenario.duration_s:g} s); shorten `for_s` or lengthen `duration_s`"
-            )
+        _check_fault(fault, scenario)
     for name in (*scenario.guarantees, *scenario.expected_red):
         check_guarantee(name)
     for name in scenario.guarantees:
@@ -117,6 +108,23 @@ def check_names(scenario: Scenario) -> None:
         _check(name, default_bounds(), "bound")
     for name in scenario.enough:
         _check(name, ENOUGH, "minimum load")
+
+
+def _check_fault(fault: Fault, scenario: Scenario) -> None:
+    """Raise ValueError when it cannot be of this scenario: its parts, roles, workers or time."""
+    if fault.kind == "balancer" and scenario.balancer == "none":
+        raise ValueError("a fault on the balancer needs one: add `balancer: nginx`")
+    if fault.kind.startswith("database-") and scenario.database != "postgresql":
+        raise ValueError("a fault on the database needs a server: add `database: postgresql`")
+    if target := getattr(fault, "target", None):
+        roles = NODE_ROLES[scenario.topology]
+        _check(target, roles, f"role of topology {scenario.topology}")
+    _check_worker_role(getattr(fault, "workers", "all-workers"), scenario.workers)
+    if fault.ends > scenario.duration_s:
+        raise ValueError(
+            f"fault at {fault.at:g} s is healed at {fault.ends:g} s, after the load ends "
+            f"({scenario.duration_s:g} s); shorten `for_s` or lengthen `duration_s`"
+        )
 
 
 def check_guarantee(name: str) -> None:

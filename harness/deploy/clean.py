@@ -38,6 +38,7 @@ class Entry:
     started: int
     folder: Path
     children: frozenset[int]
+    made: tuple[Path, ...] = ()  # folders outside the run's
 
     @classmethod
     def read(cls, path: Path) -> Entry | None:
@@ -49,8 +50,9 @@ class Entry:
         if not lines:
             return None
         head: dict[str, Any] = lines[0]
-        children = frozenset(line["pid"] for line in lines[1:])
-        return cls(path, head["guardian"], head["started"], Path(head["folder"]), children)
+        children = frozenset(line["pid"] for line in lines[1:] if "pid" in line)
+        made = tuple(Path(line["made"]) for line in lines[1:] if "made" in line)
+        return cls(path, head["guardian"], head["started"], Path(head["folder"]), children, made)
 
     @property
     def alive(self) -> bool:
@@ -62,12 +64,14 @@ class Entry:
         """Yield the living processes of the run.
 
         Each child led a session, which its offspring shares. As numbers are used again, a process
-        must also work in the run's folder.
+        must also work in the run's folder. In a folder that was made for the run nobody else works.
         """
         for pid in _pids():
             fields = stat(pid)
-            of_run = bool(fields) and fields[0] != "Z" and int(fields[SESSION]) in self.children
-            if of_run and _works_in(pid, self.folder):
+            if not fields or fields[0] == "Z":
+                continue
+            of_run = int(fields[SESSION]) in self.children and _works_in(pid, self.folder)
+            if of_run or any(_works_in(pid, folder) for folder in self.made):
                 yield pid
 
 
@@ -139,7 +143,8 @@ def _end(entry: Entry) -> tuple[str, bool]:
         return f"run {name}: {error}; pids {sorted(ended)}", False
     run = RunFolder(entry.folder)
     undone = undo.take_back(run.undo) if run.undo.exists() else []
-    shutil.rmtree(run.data, ignore_errors=True)
+    for folder in (run.data, *entry.made):
+        shutil.rmtree(folder, ignore_errors=True)
     entry.path.unlink(missing_ok=True)
     said = [f"ended {len(ended)} processes, removed its data", *undone]
     return f"run {name}: {'; '.join(said)}", True

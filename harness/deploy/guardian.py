@@ -8,6 +8,7 @@ over a socket pair, one JSON object a line:
     {"do": "signal", "pid", "number"}                → nothing; only a living child is signalled
     {"do": "containers", "socket", "owner"}          → nothing; their engine, and their label
     {"do": "undo", "file"}                           → nothing; what to take back, see undo.py
+    {"do": "folder", "path"}                         → nothing; to be removed at the end
     {"do": "stop", "grace"}              → {"stopped": number, "killed": [pid, …], "undone": […]}
     a child that ended                               → {"exit": pid, "status"}
 
@@ -79,6 +80,10 @@ class Registry:
         """Add a child; it leads a session of its own, so its pid names its offspring too."""
         self._add(name=name, pid=pid, started=started(pid))
 
+    def made(self, path: str) -> None:
+        """Add a folder outside the run's that goes with the run; its processes work in it."""
+        self._add(made=path)
+
     def _add(self, **entry: Any) -> None:
         self._file.write(json.dumps(entry) + "\n")
         self._file.flush()
@@ -101,6 +106,7 @@ class Guardian:
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._last: set[int] = set()  # ended after all others, by SIGKILL
         self._engine: list[str] = []  # arguments of the sweeper, once there are containers
+        self._folders: list[str] = []  # outside the run's; removed at every kind of end
         self._undo = ""  # the file of what to take back in a deployment that is not the run's
         self._buffer = b""
         self._done = False
@@ -143,8 +149,12 @@ class Guardian:
             self._engine = [request["socket"], request["owner"]]
         elif request["do"] == "undo":
             self._undo = request["file"]
+        elif request["do"] == "folder":
+            self._folders.append(request["path"])
+            self._registry.made(request["path"])
         else:
             ended, killed = self._end_all(request["grace"])
+            self._remove_folders()
             self._sweep()
             self._send({"stopped": ended, "killed": killed, "undone": self._take_back()})
             self._done = True
@@ -214,6 +224,10 @@ class Guardian:
         self._reap()
         return signalled
 
+    def _remove_folders(self) -> None:
+        for folder in self._folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
     def _sweep(self) -> None:
         """Remove the run's containers, in a process of its own: the engine may hang."""
         if not self._engine:
@@ -236,6 +250,7 @@ class Guardian:
 
     def _orphaned(self) -> None:
         ended, killed = self._end_all(ORPHAN_GRACE_S)
+        self._remove_folders()
         self._take_back()
         self._sweep()
         shutil.rmtree(self._data, ignore_errors=True)

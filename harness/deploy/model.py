@@ -147,6 +147,28 @@ class Balancer:
         return f"http://{self.host}:{self.port}"
 
 
+@dataclass
+class Database:
+    """A PostgreSQL server of the run's own. `process` changes when a fault starts it again."""
+
+    host: str
+    port: int
+    directory: Path  # outside the run's folder, see `postgres.py`
+    process: Process | None = None
+    version: str = ""
+    connections: int = 100  # how many it takes at most
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Return (host, port)."""
+        return self.host, self.port
+
+    @property
+    def url(self) -> str:
+        """Return the URL of its one database; whoever reaches its address is trusted."""
+        return f"postgresql://postgres@{self.host}:{self.port}/postgres"
+
+
 @dataclass(frozen=True)
 class Link:
     """The way of one worker to one node, through Toxiproxy."""
@@ -173,7 +195,7 @@ class Deployment:
     balancer: Balancer | None = None  # None: users dial the workers themselves
     provider_url: str = ""
     toxiproxy_url: str = ""
-    database_url: str = ""  # of a private PostgreSQL; empty: the target's own files
+    database: Database | None = None  # None: the target's own files (SQLite)
     python_path: tuple[Path, ...] = ()  # folders with the versions of `--with`
     worker_cpus: tuple[int, ...] = ()  # processors of the workers alone; empty: any
     hooked: bool = True  # the dial hook sends connections to links; else the worker's URL does

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.deploy.balancer import NO_NGINX, find_nginx
+from harness.deploy.postgres import NO_POSTGRES, find_program
 from harness.network.toxiproxy import find_toxiproxy
 from harness.scenario import Scenario
 
@@ -19,4 +20,6 @@ def missing_part(scenario: Scenario) -> str:
         return NO_TOXIPROXY
     if scenario.balancer == "nginx" and "nginx" not in images and find_nginx() is None:
         return NO_NGINX
+    if scenario.database == "postgresql" and find_program("postgres") is None:
+        return NO_POSTGRES
     return ""

@@ -165,6 +165,10 @@ class Guardian:
             self._by_pid[process.pid] = process
         return process
 
+    def dismiss(self, process: Process) -> None:
+        """Forget a process that has done its work: nobody is to wonder at its end."""
+        self.processes.pop(process.name, None)
+
     def sweep_containers(self, engine: str, owner: str) -> None:
         """Have the containers with this owner removed at the end, whatever kind of end it is."""
         self.request({"do": "containers", "socket": engine, "owner": owner})
@@ -172,6 +176,13 @@ class Guardian:
     def take_back(self, file: Path) -> None:
         """Have what `undo.py` finds in the file taken back at the end, whatever kind of end."""
         self.request({"do": "undo", "file": str(file.resolve())})
+
+    def owns(self, folder: Path) -> None:
+        """Have a folder outside the run's removed at the end, whatever kind of end; make it after.
+
+        Processes that work in it are of the run: servers may leave the session of their parent.
+        """
+        self.request({"do": "folder", "path": str(folder)})
 
     def died(self, name: str) -> bool:
         """Tell whether the latest process of this name has ended; False when there is none."""

@@ -89,7 +89,7 @@ def worker_spec(deployment: Deployment, run: RunFolder, worker: Worker) -> Worke
         provider_url=deployment.provider_url,
         data_directory=str(data.resolve()),
         secret=_secret(run.data / "secret"),
-        database_url=deployment.database_url,
+        database_url="" if deployment.database is None else deployment.database.url,
         extra={n: value for n, value in deployment.variables.items() if value is not None},
     )
 

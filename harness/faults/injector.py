@@ -12,6 +12,7 @@ from harness.errors import UserError
 from harness.faults.balancer import BalancerFault
 from harness.faults.base import Fault, FaultError
 from harness.faults.context import FaultContext, NotInjectedError
+from harness.faults.database import DatabaseExhausted, DatabasePause, DatabaseRestart
 from harness.faults.network import Cut, Latency
 from harness.faults.pressure import ConnectStorm, Fill, Flood
 from harness.faults.process import Kill, Pause
@@ -25,6 +26,7 @@ FAMILIES = (
     *(Kill, Pause, Latency, Cut, Failover, ClientKill, ClientPause, Config, Flush),
     *(SlotMove, Flood, Fill, ConnectStorm),
     *(WorkerKill, WorkerStop, WorkerPause, BalancerFault),
+    *(DatabaseRestart, DatabasePause, DatabaseExhausted),
 )
 KINDS: dict[str, type[Fault]] = {kind.kind: kind for kind in FAMILIES}
 MARKS = ("loses_data", "closes_sockets")  # what a fault does by design; checks excuse it

@@ -193,6 +193,7 @@ def _facts(saved: SavedRun, series: Series) -> list[tuple[str, str]]:
         "topology": saved.run.get("topology", saved.scenario.get("topology")),
         "workers": saved.run.get("workers", saved.scenario.get("workers")),
         "balancer": saved.run.get("balancer"),
+        "database": saved.run.get("database"),
         "target": saved.run.get("target"),
         "load": f"{number(sum(series.totals.values()))} operations"
         f" in {number((series.load_end or series.end) - series.start)} s",

@@ -21,6 +21,8 @@ SIGN_IN_LIMIT = "sign_in_limit"  # sign-ins of one account are limited, across w
 PRESENCE = "presence"  # who is online, which models are in use, on any worker
 MODEL_LISTS = "model_lists"  # /api/models lists the provider's models; ?refresh=true asks anew
 
+SQLITE, POSTGRESQL = "sqlite", "postgresql"  # databases, as in the scenario file
+
 # What the harness sees by itself of a deployment that it started; of an external one it may not.
 PROVIDER = "provider"  # its own provider streams the answers, and knows what became of each
 PROCESSES = "processes"  # the workers' processes: descriptors, exits, stalls
@@ -49,7 +51,7 @@ class WorkerSpec:
     provider_url: str
     data_directory: str
     secret: str
-    database_url: str = ""  # of the run's PostgreSQL, for targets that want one
+    database_url: str = ""  # of the run's PostgreSQL; empty: a file of the target's own
     extra: dict[str, str] = field(default_factory=dict)
 
 
@@ -63,7 +65,7 @@ class Target(ABC):
     ready_s: ClassVar[float] = 30.0  # how long a worker may take from its start until it is ready
 
     channels: ClassVar[Mapping[str, str]] = {}  # purpose → pub/sub channel
-    wants_postgres: ClassVar[bool] = False
+    databases: ClassVar[tuple[str, ...]] = (SQLITE,)  # it can use; the first unless told
     database_pool: ClassVar[tuple[int, int]] = (5, 10)  # of a worker, and overflow: SQLAlchemy's
     first_alone: ClassVar[bool] = False  # the first worker makes the tables, the others wait for it
     link_is_url: ClassVar[bool] = False  # on one Redis server: the URL names the link, no hook

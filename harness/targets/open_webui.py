@@ -27,7 +27,7 @@ from typing import ClassVar
 
 from harness.environments.cache import made_once, python_tag
 from harness.errors import MissingPart, UserError
-from harness.targets.base import Target, WorkerSpec
+from harness.targets.base import POSTGRESQL, SQLITE, Target, WorkerSpec
 from harness.targets.runtime import PREFIX, redis_environment
 
 INSTALL_S = 1800.0
@@ -80,7 +80,7 @@ class OpenWebUITarget(Target):
         "tasks": f"{PREFIX}:tasks:commands",
     }
     ready_s: ClassVar[float] = 180.0  # imports alone take 12 s, the first time much more
-    wants_postgres: ClassVar[bool] = True
+    databases: ClassVar[tuple[str, ...]] = (POSTGRESQL, SQLITE)
     first_alone: ClassVar[bool] = True
     link_is_url: ClassVar[bool] = True
 

@@ -11,11 +11,13 @@ from harness.errors import UserError
 from harness.targets.base import (
     CONFIG,
     MODEL_LISTS,
+    POSTGRESQL,
     PRESENCE,
     READY,
     RESYNC_HINT,
     SESSION_DATA,
     SIGN_IN_LIMIT,
+    SQLITE,
     STOP_STATES,
     RedisAccess,
     Target,
@@ -40,6 +42,7 @@ class RuntimeTarget(Target):
         "tasks": f"{PREFIX}:tasks:commands",
     }
 
+    databases: ClassVar[tuple[str, ...]] = (SQLITE, POSTGRESQL)
     database_pool: ClassVar[tuple[int, int]] = (4, 0)  # pinned by a test
 
     def __init__(self, command: Sequence[str] | None = None) -> None:
@@ -58,13 +61,14 @@ class RuntimeTarget(Target):
 
     def environment(self, worker: WorkerSpec) -> dict[str, str]:
         """Return the variables to add to a clean environment for one worker."""
+        own = f"sqlite:///{Path(worker.data_directory).resolve()}/runtime.db"
         return {
             **redis_environment(worker.redis),
             "REDIS_KEY_PREFIX": PREFIX,
             "WEBSOCKET_MANAGER": "redis",
             "INSTANCE_ID": worker.instance,
             "WEBUI_SECRET_KEY": worker.secret,
-            "DATABASE_URL": f"sqlite:///{Path(worker.data_directory).resolve()}/runtime.db",
+            "DATABASE_URL": worker.database_url or own,
             "ENABLE_STAR_SESSIONS_MIDDLEWARE": "true",
             "OPENAI_API_BASE_URL": worker.provider_url,
             "OPENAI_API_KEY": "none",

@@ -63,6 +63,10 @@ def make_subject(scenario: Scenario, options: RunOptions, say: Callable[[str], N
         known = ", ".join(sorted(target.topologies))
         reason = f"target {target.label} runs on {known}, not on {scenario.topology}"
         return Subject(target, Environment("", (), {}), unsuited=reason)
+    if scenario.database and scenario.database not in target.databases:
+        known = " or ".join(target.databases)
+        reason = f"target {target.label} keeps its data in {known}, not in {scenario.database}"
+        return Subject(target, Environment("", (), {}), unsuited=reason)
     made = environment(target.install(say), options.pins, say)
     unknown = hook_refusal(made)
     if scenario.topology == "standalone":

@@ -13,7 +13,8 @@ import psycopg
 
 from harness.deploy.folder import RunFolder
 from harness.deploy.lease import Lease
-from harness.deploy.postgres import Postgres, launch, start_postgres
+from harness.deploy.model import Database
+from harness.deploy.postgres import launch, start_postgres
 from harness.deploy.spawner import Guardian
 
 END_S = 20.0
@@ -24,7 +25,7 @@ class Databases:
     """One server, with an empty database per test."""
 
     guardian: Guardian
-    server: Postgres
+    server: Database
 
     async def new(self) -> str:
         """Make a database and return its URL."""
@@ -53,11 +54,7 @@ async def postgres(folder: Path) -> AsyncIterator[Databases]:
     lease = Lease.acquire()
     host = f"{lease.subnet}.4"
     guardian = await Guardian.start(RunFolder.create(folder), lease)
-    server: Postgres | None = None
     try:
-        server = await start_postgres(guardian, host)
-        yield Databases(guardian, server)
+        yield Databases(guardian, await start_postgres(guardian, host))
     finally:
         await guardian.stop(grace=0.5)
-        if server is not None:
-            server.remove()

@@ -40,9 +40,10 @@ def bare(folder: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_scenarios_that_need_more_are_skipped_by_name_and_the_rest_runs(tmp_path: Path) -> None:
-    """Of three scenarios two are skipped, each with its reason; the third gives the exit code."""
+    """Of four scenarios three are skipped, each with its reason; the last gives the exit code."""
     parts: dict[str, dict[str, str]] = {
         "in-front": {"balancer": "nginx"},
+        "on-a-server": {"database": "postgresql"},
         "boxed": {"host": "containers"},
         "plain": {},
     }
@@ -60,7 +61,8 @@ def test_scenarios_that_need_more_are_skipped_by_name_and_the_rest_runs(tmp_path
         for line in done.stdout.splitlines()
         if line.startswith("SKIPPED")
     }
-    assert skipped.keys() == {"in-front", "boxed"}, said
+    assert skipped.keys() == {"in-front", "on-a-server", "boxed"}, said
+    assert "`postgres` was not found" in skipped["on-a-server"]
     assert "nginx was not found" in skipped["in-front"]
     assert "no container engine answers" in skipped["boxed"]
     assert (tmp_path / "reports").is_dir(), said

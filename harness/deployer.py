@@ -66,7 +66,7 @@ class Deployer:
 
     async def _redis(self, host: Host, deployment: Deployment) -> None:
         """Start Redis, or only make ready for it when the workers are to come first."""
-        await place_redis(host, deployment, self.run)
+        await place_redis(host, deployment, self.scenario.redis, self.run)
         if not self.scenario.redis.absent_at_boot_s:
             await launch_redis(deployment, self.scenario.redis)
 

@@ -31,6 +31,8 @@ class Redis(Model):
     down_after_ms: int = Field(1000, ge=100)
     node_timeout_ms: int = Field(1000, ge=100)
     config: dict[str, str] = Field({})
+    auth: Literal["none", "password", "acl"] = "none"
+    tls: Literal["none", "server", "mutual"] = "none"
     absent_at_boot_s: float = Field(0, ge=0, le=20)
 
 

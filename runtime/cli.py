@@ -11,6 +11,7 @@ import click
 import orjson
 import uvicorn
 
+from runtime.operate import acl as rules
 from runtime.operate import doctor
 from runtime.redis.factory import topology_from
 from runtime.redis.urls import masked_url
@@ -83,6 +84,18 @@ def check(
             click.echo(line)
         click.echo(f"configuration: {VERDICTS[worst] if worst else 'ok'}")
     sys.exit(EXITS[worst] if worst else 0)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the rules alone, as JSON.")
+def acl(as_json: bool) -> None:
+    """Print the ACL users that this configuration needs, each with the least that it needs."""
+    settings = _settings(None)
+    try:
+        found, lines = rules.rules_of(settings), rules.commands(settings)
+    except SettingsError as error:
+        raise WrongConfiguration(str(error)) from None
+    click.echo(orjson.dumps(found) if as_json else "\n".join(lines))
 
 
 def serve_one(settings: Settings, host: str, port: int, fd: int | None) -> int:

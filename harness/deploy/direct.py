@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
+from functools import lru_cache
 from typing import Any
 
 from redis.asyncio import Redis
@@ -27,6 +30,29 @@ def direct(node: Node, **options: Any) -> Redis:
         **options,
     }
     return Redis(host=node.host, port=node.port, **settings)
+
+
+def tls_of(node: Node) -> ssl.SSLContext | None:
+    """Return how a raw connection to a node, or to a link to it, is encrypted; None: not at all."""
+    if not node.login.get("ssl"):
+        return None
+    names = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+    return _context(*(node.login.get(name) for name in names))
+
+
+@lru_cache(maxsize=16)
+def _context(ca: str | None, certificate: str | None, key: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca)
+    if certificate:
+        context.load_cert_chain(certificate, key)
+    return context
+
+
+async def open_stream(
+    address: tuple[str, int], tls: ssl.SSLContext | None = None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Return a raw connection, after the TLS handshake where there is one; raise OSError."""
+    return await asyncio.open_connection(*address, ssl=tls)
 
 
 async def role_of(node: Node) -> str:

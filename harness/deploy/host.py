@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PROGRAM = "redis-server"
 PORTS = {"redis": 6379, "sentinel": 26379}
+NONSENSE = "port none"
+TRIAL = f"tls-replication yes\n{NONSENSE}\n"
 FIRST = {"redis": 10, "sentinel": 30}  # redis-0 is 127.x.y.10
 
 
@@ -72,6 +74,19 @@ def server_version() -> str:
     path = find_program(PROGRAM, os.environ)
     done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
     return parse_version(done.stdout)
+
+
+@lru_cache(maxsize=1)
+def speaks_tls() -> bool:
+    """Tell whether redis-server was built with TLS; raise MissingPart without redis-server."""
+    words = [find_program(PROGRAM, os.environ), "-"]  # it reads its settings, and is to refuse one
+    done = subprocess.run(words, input=TRIAL, capture_output=True, text=True, check=False)
+    return refuses_nonsense(done.stderr)
+
+
+def refuses_nonsense(text: str) -> bool:
+    """Tell whether a server refused TRIAL for its second line, so it knows the first."""
+    return f">>> '{NONSENSE}'" in text
 
 
 def parse_version(text: str) -> str:

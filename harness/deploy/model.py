@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.targets.base import RedisAccess, Target
+
+if TYPE_CHECKING:
+    from harness.deploy.security import Security
 
 PIN_HEADER = "X-Harness-Worker"  # of a request: the worker that the balancer must choose
 SERVED_HEADER = "X-Served-By"  # of an answer: the address of the worker that gave it
@@ -50,7 +53,7 @@ class Node:
     process: Process | None = None
     bind: str = ""
     logfile: str = ""
-    login: dict[str, Any] = field(default_factory=dict)  # redis-py's options, of an external one
+    login: dict[str, Any] = field(default_factory=dict)  # redis-py's options: credentials, TLS
 
     @property
     def address(self) -> tuple[str, int]:
@@ -202,25 +205,27 @@ class Deployment:
     variables: Mapping[str, str | None] = field(default_factory=dict)  # of every worker
     service: str = "mymaster"
     host: Host | None = None  # of the Redis servers, once they are started
+    security: Security | None = None  # of the Redis servers, once they are placed
     vetted: bool = False  # its hosts may be loaded although they are not 127.0.0.0/8
     max_rate: float = 0  # requests/s of all load processes together; 0: no limit
 
     @property
     def access(self) -> RedisAccess:
         """Return how workers reach Redis."""
-        return RedisAccess(
+        access = RedisAccess(
             self.topology,
             tuple(node.address for node in self.nodes),
             tuple(node.address for node in self.sentinels),
             self.service,
         )
+        return self.security.opens(access) if self.security else access
 
     def access_of(self, worker: int) -> RedisAccess:
         """Return how one worker reaches Redis: without the hook, its link is the address."""
         if self.hooked or not self.links:
             return self.access
         links = tuple(link.listen for link in self.links if link.worker == worker)
-        return RedisAccess(self.topology, links, (), self.service)
+        return replace(self.access, nodes=links, sentinels=())
 
     def node(self, name: str) -> Node:
         """Return a node or sentinel by name."""

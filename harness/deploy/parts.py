@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from harness.deploy.balancer import NO_NGINX, find_nginx
 from harness.deploy.postgres import NO_POSTGRES, find_program
+from harness.deploy.host import speaks_tls
 from harness.network.toxiproxy import find_toxiproxy
 from harness.scenario import Scenario
 
 NO_TOXIPROXY = (
     "it needs network faults, and toxiproxy-server was found neither on the path nor in the cache; "
     "run `make setup`, or put toxiproxy-server 2.12.0 on the path"
+)
+
+NO_TLS = (
+    "it needs TLS, and redis-server was built without it; install the distribution's "
+    "(`make setup`), or run with `--host containers`"
 )
 
 
@@ -22,4 +28,7 @@ def missing_part(scenario: Scenario) -> str:
         return NO_NGINX
     if scenario.database == "postgresql" and find_program("postgres") is None:
         return NO_POSTGRES
+    wants_tls = scenario.redis.tls != "none"
+    if wants_tls and scenario.host == "processes" and not speaks_tls():
+        return NO_TLS
     return ""

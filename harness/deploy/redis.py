@@ -17,6 +17,7 @@ from harness.deploy import redis_files as files
 from harness.deploy.direct import direct
 from harness.deploy.folder import RunFolder
 from harness.deploy.model import Deployment, Host, Node
+from harness.deploy.security import make_security
 from harness.deploy.service import log_tail
 from harness.errors import UserError
 from harness.scenario import Redis
@@ -37,12 +38,12 @@ ASK_S = 1.0
 
 async def start_redis(host: Host, deployment: Deployment, redis: Redis, run: RunFolder) -> None:
     """Place and launch the topology of `deployment`; return when it is healthy."""
-    await place_redis(host, deployment, run)
+    await place_redis(host, deployment, redis, run)
     await launch_redis(deployment, redis)
 
 
-async def place_redis(host: Host, deployment: Deployment, run: RunFolder) -> None:
-    """Fill the nodes and sentinels of `deployment`; nothing is started.
+async def place_redis(host: Host, deployment: Deployment, redis: Redis, run: RunFolder) -> None:
+    """Fill the nodes and sentinels of `deployment`, make their secrets; nothing is started.
 
     Raises MissingPart without what the host needs.
     """
@@ -52,7 +53,11 @@ async def place_redis(host: Host, deployment: Deployment, run: RunFolder) -> Non
     deployment.sentinels = [
         _node(deployment, run, "sentinel", i) for i in range(SENTINELS[topology])
     ]
-    await host.prepare([*deployment.nodes, *deployment.sentinels])
+    servers = [*deployment.nodes, *deployment.sentinels]
+    deployment.security = security = await make_security(redis, deployment, run)
+    for node in servers:
+        security.equip(node)
+    await host.prepare(servers)
 
 
 async def launch_redis(deployment: Deployment, redis: Redis) -> None:
@@ -111,7 +116,8 @@ async def _start_node(
     deployment: Deployment, node: Node, redis: Redis, primary: tuple[str, int] | None
 ) -> None:
     modern = not _host(deployment).version.startswith(("5.", "6."))
-    files.write_node(node, redis, deployment.topology, primary, modern=modern)
+    security = deployment.security or files.PLAIN
+    files.write_node(node, redis, deployment.topology, primary, modern=modern, security=security)
     await _launch(deployment, node)
 
 

@@ -6,9 +6,15 @@ import hashlib
 from collections.abc import Iterable, Sequence
 
 from harness.deploy.model import Deployment, Node
+from harness.deploy.redis_security import listening, node_lines, sentinel_lines
+from harness.deploy.security import Security
 from harness.scenario import Redis
 
 CONFIG = "redis.conf"
+PLAIN = Security()
+# What operators of such applications are told to set; the defaults of some distributions
+# (1000, never) run out of connections. `redis.config` of a scenario comes later and wins.
+LIMITS = ("maxclients 10000", "timeout 1800")
 SLOTS = 16384
 BUS = 10000  # the cluster bus port is this much above the node's
 FAILOVER_TIMEOUTS = 3  # Sentinel's failover-timeout in units of down-after, but not less than
@@ -22,10 +28,13 @@ def write_node(
     primary: tuple[str, int] | None,
     *,
     modern: bool = True,
+    security: Security = PLAIN,
 ) -> None:
     """Write a data node's configuration; `primary` is whom it replicates (not in a cluster)."""
     lines = [
-        *_common(node),
+        *_common(node, security),
+        *LIMITS,
+        *node_lines(security, topology),
         "repl-diskless-sync-delay 0",  # 5 s of waiting for more replicas otherwise
         f"replica-announce-ip {node.host}",
         *_persistence(redis),
@@ -47,17 +56,19 @@ def write_sentinel(node: Node, deployment: Deployment, redis: Redis) -> None:
     service = deployment.service
     quorum = len(deployment.sentinels) // 2 + 1
     down_after = redis.down_after_ms
+    security = deployment.security or PLAIN
     failover = max(FAILOVER_TIMEOUTS * down_after, SHORTEST_FAILOVER_TIMEOUT_MS)
     _write(
         node,
         [
-            *_common(node),
+            *_common(node, security),
             f"sentinel announce-ip {node.host}",
             f"sentinel myid {identity(node)}",
             f"sentinel monitor {service} {primary.host} {primary.port} {quorum}",
             f"sentinel down-after-milliseconds {service} {down_after}",
             f"sentinel failover-timeout {service} {failover}",
             f"sentinel parallel-syncs {service} 1",
+            *sentinel_lines(security, service),
             *(f"sentinel known-replica {service} {r.host} {r.port}" for r in replicas),
             *(
                 f"sentinel known-sentinel {service} {other.host} {other.port} {identity(other)}"
@@ -92,10 +103,10 @@ def _member(node: Node, number: int, nodes: Sequence[Node], primaries: int, *, m
     return f"{head} {prefix}master - 0 0 {of + 1} connected {first}-{last}"
 
 
-def _common(node: Node) -> list[str]:
+def _common(node: Node, security: Security) -> list[str]:
     return [
         f"bind {node.bind or node.host}",  # by default loopback, hence no protected mode
-        f"port {node.port}",
+        *listening(node, security),
         "protected-mode no",
         f'dir "{node.directory}"',
         "daemonize no",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from harness.clock import monotonic
+from harness.deploy.direct import tls_of
 from harness.deploy.folder import RunFolder
 from harness.deploy.model import Deployment, Worker
 from harness.deploy.redis import launch_redis
@@ -92,7 +93,9 @@ class Absence:
     async def _evidence(self) -> str:
         """Prove that nobody is where Redis will be; tell what the workers say meanwhile."""
         nodes = [*self.deployment.nodes, *self.deployment.sentinels]
-        away = await asyncio.gather(*(turns_away(node.name, node.address) for node in nodes))
+        away = await asyncio.gather(
+            *(turns_away(node.name, node.address, tls_of(node)) for node in nodes)
+        )
         said = await asyncio.gather(*map(self._state, self.deployment.workers))
         pairs = zip(nodes, away, strict=True)
         return "; ".join([*(f"{node.name} {how}" for node, how in pairs), *said])

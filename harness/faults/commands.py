@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from harness.deploy.direct import direct
+from harness.deploy.direct import direct, open_stream, tls_of
 from harness.deploy.model import Node
 from harness.faults.base import FaultError
 from harness.faults.proofs import PING
 
 T = TypeVar("T")
+TAKEN = ("+PONG", "-NOAUTH")  # a connection that nobody has logged in on counts too
 
 
 async def command(node: Node, call: Callable[[Redis], Awaitable[T]], **options: Any) -> T:
@@ -47,11 +48,11 @@ async def seat_on(node: Node) -> AsyncIterator[Redis]:
 
 async def refusal_of(node: Node) -> tuple[str, asyncio.StreamWriter | None]:
     """Open a connection; return why it was refused, or the open connection."""
-    reader, writer = await asyncio.open_connection(*node.address)
-    with suppress(OSError):  # closed at once, without a word
+    with suppress(OSError):  # closed at once, without a word; with TLS before the handshake
+        reader, writer = await open_stream(node.address, tls_of(node))
         writer.write(PING)
         answer = (await reader.readline()).decode().strip()
-        if answer.startswith("+PONG"):
+        if answer.startswith(TAKEN):
             return "", writer
         writer.close()
         return answer or "closed unanswered", None

@@ -7,6 +7,7 @@ import signal
 from typing import ClassVar
 
 from harness.clock import monotonic
+from harness.deploy.direct import tls_of
 from harness.deploy.model import Deployment, Node, Process
 from harness.deploy.redis import restart_node
 from harness.faults.base import Aim, Fault, FaultError
@@ -85,7 +86,10 @@ class Kill(ProcessFault):
     async def confirm(self) -> str:
         """Prove it by exit status -9 and a refused connection."""
         pairs = zip(self.nodes, self._killed, strict=True)
-        proofs = (proof_of_death(node.name, process, node.address) for node, process in pairs)
+        proofs = (
+            proof_of_death(node.name, process, node.address, tls_of(node))
+            for node, process in pairs
+        )
         return "; ".join(await asyncio.gather(*proofs))
 
     async def heal(self) -> None:
@@ -120,7 +124,10 @@ class Pause(ProcessFault):
     async def confirm(self) -> str:
         """Prove it by process state T and a PING without an answer."""
         pairs = zip(self.nodes, self._paused, strict=True)
-        proofs = (proof_of_silence(node.name, process, node.address) for node, process in pairs)
+        proofs = (
+            proof_of_silence(node.name, process, node.address, tls=tls_of(node))
+            for node, process in pairs
+        )
         return "; ".join(await asyncio.gather(*proofs))
 
     async def heal(self) -> None:
@@ -143,7 +150,9 @@ def _process(node: Node) -> Process:
 async def answering(node: Node) -> None:
     """Wait until a node answers PING; raise FaultError when it does not within 5 s."""
     await expect(
-        lambda: answers_within(node.address, ANSWER_S), ANSWER_S, f"{node.name} answers PING again"
+        lambda: answers_within(node.address, ANSWER_S, tls=tls_of(node)),
+        ANSWER_S,
+        f"{node.name} answers PING again",
     )
 
 

@@ -90,7 +90,7 @@ class SlotMove(ServerFault):
             for slot in self._slots:
                 while keys := await raw(client, "CLUSTER GETKEYSINSLOT", str(slot), str(BATCH)):
                     to = (there.host, str(there.port), "", "0", str(MIGRATE_MS))
-                    await raw(client, "MIGRATE", *to, "KEYS", *keys)
+                    await raw(client, "MIGRATE", *to, *_login(there), "KEYS", *keys)
                     sent += len(keys)
             return sent
 
@@ -149,6 +149,14 @@ class SlotMove(ServerFault):
         """Prove that every node knows the old owner again."""
         await self._agreed(self._back)
         return f"{len(self._slots)} slots are back at {self.nodes[0].name}; all nodes agree"
+
+
+def _login(node: Node) -> tuple[str, ...]:
+    """Return the words by which one node logs in at another."""
+    user, password = node.login.get("username"), node.login.get("password")
+    if user and password:
+        return "AUTH2", user, password
+    return ("AUTH", password) if password else ()
 
 
 def chosen(source: Member, first: int, count: int) -> list[int]:

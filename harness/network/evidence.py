@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from dataclasses import dataclass
 from typing import Final
 
 from harness.clock import monotonic
+from harness.deploy.direct import open_stream
 from harness.deploy.model import Link
 
 PING: Final = b"PING\r\n"
@@ -22,6 +24,7 @@ DIRECT_S = 0.5
 
 Address = tuple[str, int]
 Fact = tuple[str, float]
+Tls = ssl.SSLContext | None
 
 
 class LinkError(Exception):
@@ -37,11 +40,13 @@ class Witness:
     waits: bool = False  # its last PING was not answered yet
 
     @classmethod
-    async def open(cls, address: Address, deadline: float = DIRECT_S) -> Witness | None:
+    async def open(
+        cls, address: Address, deadline: float = DIRECT_S, tls: Tls = None
+    ) -> Witness | None:
         """Return a connection that was answered once; None when nobody answers."""
         witness = None
         try:
-            witness = cls(*await asyncio.wait_for(asyncio.open_connection(*address), deadline))
+            witness = cls(*await asyncio.wait_for(open_stream(address, tls), deadline))
             what, _ = await witness.ping(deadline)
         except (OSError, TimeoutError):
             return None
@@ -83,14 +88,16 @@ def _since(started: float) -> float:
     return (monotonic() - started) * 1000
 
 
-async def _new(link: Link, deadline: float) -> Fact:
+async def _new(link: Link, deadline: float, tls: Tls) -> Fact:
     """Return what a new connection's PING meets."""
     started = monotonic()
     try:
-        reader, writer = await asyncio.wait_for(asyncio.open_connection(*link.listen), deadline)
+        reader, writer = await asyncio.wait_for(open_stream(link.listen, tls), deadline)
     except ConnectionRefusedError:
         return "refused", _since(started)
-    except (OSError, TimeoutError):
+    except TimeoutError:  # of the handshake: the kernel accepts at once
+        return "silent", _since(started)
+    except OSError:
         return "reset", _since(started)
     witness = Witness(reader, writer)
     try:
@@ -116,16 +123,18 @@ SENTENCES: Final = {
 }
 
 
-async def while_on(link: Link, mode: str, least_ms: float, witness: Witness | None) -> Fact | None:
+async def while_on(
+    link: Link, mode: str, least_ms: float, witness: Witness | None, tls: Tls = None
+) -> Fact | None:
     """Return the fact of a faulty link, None when its node is down; raise LinkError."""
     if witness is None:  # nobody answered before the fault
         return None
     open_s = SILENCE_S if mode in ("held", "half-open") else PONG_S
     new_s = SILENCE_S if mode == "held" else PONG_S
-    met = await asyncio.gather(witness.ping(open_s), _new(link, new_s))
+    met = await asyncio.gather(witness.ping(open_s), _new(link, new_s, tls))
     for which, (what, ms), wanted in zip(("open", "new"), met, EXPECTED[mode], strict=True):
         if what not in wanted:
-            if not await _node_answers(link):
+            if not await _node_answers(link, tls):
                 return None
             raise LinkError(
                 f"{link.name} should be {mode}, but its {which} connection was {what} "
@@ -137,14 +146,14 @@ async def while_on(link: Link, mode: str, least_ms: float, witness: Witness | No
     return SENTENCES[mode], ms
 
 
-async def after_heal(link: Link, witness: Witness | None) -> Fact | None:
+async def after_heal(link: Link, witness: Witness | None, tls: Tls = None) -> Fact | None:
     """Return the fact of a healed link, None when its node is down; raise LinkError."""
     late = await witness.answer(PONG_S) if witness and witness.waits else None
     if witness:
         await witness.close()
-    what, ms = await _new(link, PONG_S)
+    what, ms = await _new(link, PONG_S, tls)
     if what != "answered":
-        if not await _node_answers(link):
+        if not await _node_answers(link, tls):
             return None
         raise LinkError(f"{link.name} is healed, but its new connection was {what}")
     if late is None:
@@ -154,8 +163,8 @@ async def after_heal(link: Link, witness: Witness | None) -> Fact | None:
     return "the held PONG arrived on the same connection, new PONG within {high} ms", ms
 
 
-async def _node_answers(link: Link) -> bool:
+async def _node_answers(link: Link, tls: Tls) -> bool:
     """Tell whether the node answers directly: a dead node says nothing about its link."""
-    if direct := await Witness.open(link.upstream):
+    if direct := await Witness.open(link.upstream, tls=tls):
         await direct.close()
     return direct is not None

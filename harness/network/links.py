@@ -28,9 +28,10 @@ from toxiproxy import Proxy
 from toxiproxy.api import APIConsumer
 from toxiproxy.exceptions import ProxyExists
 
+from harness.deploy.direct import tls_of
 from harness.deploy.model import Deployment, Link
 from harness.network.detour import detour, tell_dialers
-from harness.network.evidence import LinkError, Witness, after_heal, while_on
+from harness.network.evidence import LinkError, Tls, Witness, after_heal, while_on
 from harness.network.toxiproxy import PORT, Control
 
 FIRST_PORT = 20000
@@ -154,15 +155,21 @@ class Links:
     async def _try(self, link: Link) -> tuple[str, float] | None:
         mode, least_ms = self._modes.get(link.name, ("", 0.0))
         if mode:
-            return await while_on(link, mode, least_ms, self._witnesses.get(link.name))
-        return await after_heal(link, self._witnesses.pop(link.name, None))
+            witness = self._witnesses.get(link.name)
+            return await while_on(link, mode, least_ms, witness, self._tls(link))
+        return await after_heal(link, self._witnesses.pop(link.name, None), self._tls(link))
+
+    def _tls(self, link: Link) -> Tls:
+        return tls_of(self.deployment.node(link.node))
 
     async def _begin(self, links: Sequence[Link], mode: str, least_ms: float = 0.0) -> None:
         """Open a witness connection per link before the fault; its fate is the evidence."""
         taken = [link.name for link in links if link.name in self._modes]
         if taken:
             raise LinkError(f"{mode}: {', '.join(taken)} carry another fault; heal that one first")
-        witnesses = await asyncio.gather(*(Witness.open(link.listen) for link in links))
+        witnesses = await asyncio.gather(
+            *(Witness.open(link.listen, tls=self._tls(link)) for link in links)
+        )
         for link, witness in zip(links, witnesses, strict=True):
             if stale := self._witnesses.pop(link.name, None):
                 await stale.close()

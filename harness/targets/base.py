@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from harness.errors import UserError
+from harness.targets.access import Permissions as Permissions
+from harness.targets.access import RedisAccess as RedisAccess
 
 # What a target may offer beyond the common routes. A guarantee whose capability is missing is
 # "not applicable": listed, not counted.
@@ -29,14 +31,12 @@ PROCESSES = "processes"  # the workers' processes: descriptors, exits, stalls
 INSTRUMENTS = frozenset({PROVIDER, PROCESSES})
 
 
-@dataclass(frozen=True)
-class RedisAccess:
-    """How a worker reaches Redis: the topology and the announced addresses (host, port)."""
-
-    topology: str  # standalone, sentinel or cluster
-    nodes: tuple[tuple[str, int], ...]
-    sentinels: tuple[tuple[str, int], ...] = ()
-    service: str = "mymaster"
+# What an ordinary application is given that documents no rules of its own.
+ASKS_SENTINELS = ("get-master-addr-by-name", "master", "masters", "replicas", "slaves", "sentinels")
+ALL_BUT_ADMINISTRATION = Permissions(
+    nodes=("~*", "&*", "+@all", "-@admin"),
+    sentinels=("&*", "+@connection", "+@pubsub", *(f"+sentinel|{word}" for word in ASKS_SENTINELS)),
+)
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,19 @@ class Target(ABC):
     @abstractmethod
     def environment(self, worker: WorkerSpec) -> dict[str, str]:
         """Return the variables to add to a clean environment for one worker."""
+
+    def refusal(self, topology: str, auth: str, tls: str) -> str:
+        """Return why it cannot use a Redis that is secured so (as in a scenario); else nothing."""
+        del topology, auth, tls
+        return ""
+
+    def permissions(self, redis: RedisAccess, environment: Mapping[str, str]) -> Permissions:
+        """Return the ACL rules of its users; it may block.
+
+        `environment` is what a worker is started in, less the target's own variables.
+        """
+        del redis, environment
+        return ALL_BUT_ADMINISTRATION
 
     def channel(self, purpose: str) -> str:
         """Return the pub/sub channel that carries `events` or `tasks` (stop commands)."""

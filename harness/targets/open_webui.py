@@ -27,7 +27,7 @@ from typing import ClassVar
 
 from harness.environments.cache import made_once, python_tag
 from harness.errors import MissingPart, UserError
-from harness.targets.base import POSTGRESQL, SQLITE, Target, WorkerSpec
+from harness.targets.base import POSTGRESQL, SQLITE, RedisAccess, Target, WorkerSpec
 from harness.targets.runtime import PREFIX, redis_environment
 
 INSTALL_S = 1800.0
@@ -113,7 +113,7 @@ class OpenWebUITarget(Target):
         shared = Path(worker.data_directory)
         own = shared / worker.instance
         own.mkdir(exist_ok=True)
-        redis = redis_environment(worker.redis)
+        redis = redis_environment(worker.redis) | _sentinel_hosts(worker.redis)
         return {
             **OFFLINE,
             **QUIET,
@@ -128,6 +128,14 @@ class OpenWebUITarget(Target):
             "RAG_OPENAI_API_BASE_URL": worker.provider_url,
             **worker.extra,
         }
+
+    def refusal(self, topology: str, auth: str, tls: str) -> str:
+        """Return why it cannot use such a Redis: its Sentinel client, as its releases are."""
+        if topology != "sentinel" or (auth, tls) == ("none", "none"):
+            return ""
+        if tls != "none":
+            return f"{self.label} speaks plain text behind Sentinel, also with `rediss://`"
+        return f"{self.label} has no credentials for sentinels but those of the data nodes"
 
     def key(self, purpose: str) -> str:
         """Return the Redis key that serves `events`, `tasks` or `sessions`."""
@@ -149,6 +157,14 @@ class OpenWebUITarget(Target):
             words = [str(uv), "pip", "install", "--quiet", "--compile-bytecode"]
             words += ["--python", python, "--overrides", overrides.name, wanted]
             _call(words, self.label)
+
+
+def _sentinel_hosts(redis: RedisAccess) -> dict[str, str]:
+    """Return its list of sentinels: it knows one port for all, so those at another are left out."""
+    if redis.topology != "sentinel":
+        return {}
+    port = redis.sentinels[0][1]
+    return {"REDIS_SENTINEL_HOSTS": ",".join(host for host, own in redis.sentinels if own == port)}
 
 
 def _socket_variables(redis: dict[str, str]) -> dict[str, str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,12 +22,14 @@ from harness.targets.base import (
     SIGN_IN_LIMIT,
     SQLITE,
     STOP_STATES,
+    Permissions,
     RedisAccess,
     Target,
     WorkerSpec,
 )
 
 PREFIX = "open-webui"
+VARIABLES = {"REDIS_KEY_PREFIX": PREFIX, "WEBSOCKET_MANAGER": "redis"}
 
 
 class RuntimeTarget(Target):
@@ -64,8 +69,7 @@ class RuntimeTarget(Target):
         own = f"sqlite:///{Path(worker.data_directory).resolve()}/runtime.db"
         return {
             **redis_environment(worker.redis),
-            "REDIS_KEY_PREFIX": PREFIX,
-            "WEBSOCKET_MANAGER": "redis",
+            **VARIABLES,
             "INSTANCE_ID": worker.instance,
             "WEBUI_SECRET_KEY": worker.secret,
             "DATABASE_URL": worker.database_url or own,
@@ -77,6 +81,20 @@ class RuntimeTarget(Target):
             "ARGON2_MEMORY_KIB": "8192",
             **worker.extra,
         }
+
+    def permissions(self, redis: RedisAccess, environment: Mapping[str, str]) -> Permissions:
+        """Ask `runtime acl`; raise UserError when it does not tell."""
+        own = {**redis_environment(redis), **VARIABLES, "WEBUI_SECRET_KEY": "unused"}
+        environment = own | dict(environment)
+        words = [*self._command, "acl", "--json"]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise UserError(
+                f"expected ACL rules from `{shlex.join(words)}`, which ended with "
+                f"{done.returncode}: {(done.stderr or done.stdout).strip()[-400:]}"
+            )
+        rules = json.loads(done.stdout)
+        return Permissions(tuple(rules["nodes"]), tuple(rules.get("sentinels", ())))
 
     def key(self, purpose: str) -> str:
         """Return the Redis key that serves `events`, `tasks` or `sessions`."""
@@ -96,12 +114,26 @@ def redis_environment(redis: RedisAccess) -> dict[str, str]:
     """Return the variables that name the Redis servers, at their announced addresses."""
     if redis.topology == "sentinel":
         return {
-            "REDIS_URL": f"redis://{redis.service}:6379/0",
-            "REDIS_SENTINEL_HOSTS": ",".join(host for host, _ in redis.sentinels),
-            "REDIS_SENTINEL_PORT": str(redis.sentinels[0][1]),
+            "REDIS_URL": redis.url(f"{redis.service}:6379"),
+            **_sentinels(redis.sentinels),
+            **_sentinel_login(redis),
         }
     if redis.topology == "cluster":
-        nodes = ",".join(f"redis://{host}:{port}/0" for host, port in redis.nodes)
+        nodes = ",".join(redis.url(f"{host}:{port}") for host, port in redis.nodes)
         return {"REDIS_URL": nodes, "REDIS_CLUSTER": "true"}
     host, port = redis.nodes[0]
-    return {"REDIS_URL": f"redis://{host}:{port}/0"}
+    return {"REDIS_URL": redis.url(f"{host}:{port}")}
+
+
+def _sentinels(addresses: Sequence[tuple[str, int]]) -> dict[str, str]:
+    """Return the variables of the sentinels; in containers each has a port of its own."""
+    port = addresses[0][1]
+    hosts = [host if own == port else f"{host}:{own}" for host, own in addresses]
+    return {"REDIS_SENTINEL_HOSTS": ",".join(hosts), "REDIS_SENTINEL_PORT": str(port)}
+
+
+def _sentinel_login(redis: RedisAccess) -> dict[str, str]:
+    if (login := redis.sentinel_login) is None:
+        return {}
+    user = {"REDIS_SENTINEL_USERNAME": login.user} if login.user else {}
+    return {**user, "REDIS_SENTINEL_PASSWORD": login.password}

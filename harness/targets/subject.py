@@ -67,6 +67,9 @@ def make_subject(scenario: Scenario, options: RunOptions, say: Callable[[str], N
         known = " or ".join(target.databases)
         reason = f"target {target.label} keeps its data in {known}, not in {scenario.database}"
         return Subject(target, Environment("", (), {}), unsuited=reason)
+    secured = scenario.redis
+    if reason := target.refusal(scenario.topology, secured.auth, secured.tls):
+        return Subject(target, Environment("", (), {}), unsuited=reason)
     made = environment(target.install(say), options.pins, say)
     unknown = hook_refusal(made)
     if scenario.topology == "standalone":

@@ -78,6 +78,10 @@ USED_BY_CHECK = {"config|get": 3, "multi": 1, "discard": 1}  # only `runtime che
 
 USED_BY_DIAGNOSTICS = {"scan": 2, "client|list": 2}  # only the administrators' route uses these
 
+# WEBSOCKET_MANAGER=redis-pubsub: python-socketio's own connections, by redis-py's defaults
+PUBSUB_MANAGER = ["+hello", "+unsubscribe"]
+PUBSUB_MANAGER_OF_SENTINELS = ["+hello", "+sentinel|masters"]
+
 
 def acl_rules(prefix: str, mode: str = "standalone", db: int = 0) -> list[str]:
     """Return the rules of a user: `ACL SETUSER app on >password` and these.

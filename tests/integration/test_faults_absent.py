@@ -32,7 +32,7 @@ async def boot(guardian: Guardian, deployment: Deployment) -> list[dict[str, Any
     """Start two workers and then Redis; return what the history says of it."""
     run = guardian.run
     deployment.provider_url = f"http://{deployment.subnet}.3:9000/v1"
-    await place_redis(ProcessHost(guardian), deployment, run)
+    await place_redis(ProcessHost(guardian), deployment, Redis(), run)
     writer = HistoryWriter(run.history, "harness", RunClock())
     await Absence(guardian, deployment, Redis(absent_at_boot_s=0.5), run, writer).start(2)
     writer.close()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
+from harness.deploy.service import clean_environment
 from harness.errors import UserError
 from harness.targets import get_target
+from harness.targets.access import Login, TlsFiles
 from harness.targets.base import RedisAccess, WorkerSpec
-from harness.targets.runtime import PREFIX, RuntimeTarget
+from harness.targets.runtime import PREFIX, RuntimeTarget, redis_environment
 
 NODES = (("127.94.1.10", 6379), ("127.94.1.11", 6379))
 SENTINELS = (("127.94.1.30", 26379), ("127.94.1.31", 26379))
@@ -62,6 +65,57 @@ def test_the_topology_is_told_by_variables(redis: RedisAccess, expected: dict[st
     named = {k: v for k, v in environment.items() if k.startswith("REDIS_")}
     named.pop("REDIS_KEY_PREFIX")
     assert named == expected
+
+
+TLS = TlsFiles("/c/ca.pem", "/c/client.pem", "/c/client.key")
+
+
+@pytest.mark.parametrize("topology", ["standalone", "sentinel", "cluster"])
+def test_credentials_and_tls_reach_the_runtime(
+    topology: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the harness writes into the URL is what the runtime's own parser reads from it."""
+    from runtime.redis import tls
+    from runtime.redis.urls import parse_redis_url
+    from runtime.settings import load_settings
+
+    monkeypatch.setattr(tls.Tls, "_check_files", lambda _: None)
+    sentinels = SENTINELS if topology == "sentinel" else ()
+    login, other = Login("app", "p@ss:w/rd#1%"), Login("watcher", "s#cret")
+    nodes = NODES[:1] if topology == "standalone" else NODES
+    access = RedisAccess(topology, nodes, sentinels, login=login, sentinel_login=other, tls=TLS)
+    settings = load_settings(RuntimeTarget().environment(spec(access)))
+    url = parse_redis_url(settings.redis_url or "")
+    assert (url.username, url.password) == ("app", "p@ss:w/rd#1%")
+    assert url.tls == tls.Tls(ca=TLS.ca, certificate=TLS.certificate, key=TLS.key)
+    told = settings.redis_sentinel_username, settings.redis_sentinel_password
+    assert told == (("watcher", "s#cret") if sentinels else (None, None))
+
+
+def test_sentinels_with_ports_of_their_own_are_all_told() -> None:
+    """In containers they share an address."""
+    sentinels = (("127.94.1.30", 26379), ("127.94.1.30", 26380))
+    found = redis_environment(RedisAccess("sentinel", NODES, sentinels))
+    assert found["REDIS_SENTINEL_HOSTS"] == "127.94.1.30,127.94.1.30:26380"
+    assert found["REDIS_SENTINEL_PORT"] == "26379"
+
+
+def test_the_runtime_tells_its_rules() -> None:
+    """The rules are those of docs/redis.md, for the topology and the manager of the scenario."""
+    from runtime.redis.permissions import PUBSUB_MANAGER, acl_rules, sentinel_rules
+
+    access = RedisAccess("sentinel", NODES, SENTINELS)
+    environment = clean_environment() | {"WEBSOCKET_MANAGER": "redis-pubsub"}
+    rules = RuntimeTarget().permissions(access, environment)
+    assert set(rules.nodes) == {*acl_rules(PREFIX), *PUBSUB_MANAGER}
+    assert set(sentinel_rules()) < set(rules.sentinels)
+
+
+def test_a_target_that_tells_no_rules_is_a_users_mistake() -> None:
+    """The message has the command and what it said."""
+    target = RuntimeTarget([sys.executable, "-c", "raise SystemExit('no such command')"])
+    with pytest.raises(UserError, match=r"expected ACL rules from .* acl --json.*no such command"):
+        target.permissions(RedisAccess("standalone", NODES[:1]), clean_environment())
 
 
 def test_an_unknown_target_names_the_nearest() -> None:

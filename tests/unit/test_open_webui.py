@@ -13,6 +13,7 @@ from harness.options import RunOptions
 from harness.scenario import Scenario
 from harness.targets import get_target
 from harness.targets import subject as subjects
+from harness.targets.access import Login, TlsFiles
 from harness.targets.base import RedisAccess, WorkerSpec
 from harness.targets.open_webui import OpenWebUITarget
 from harness.targets.subject import Subject, make_subject
@@ -79,6 +80,26 @@ def test_without_the_hook_a_workers_link_is_its_redis() -> None:
         for n in (0, 1)
     ]
     assert deployment.access_of(1).nodes == (("127.94.1.2", 20100),)
+
+
+def test_what_its_sentinel_client_cannot_is_refused(tmp_path: Path) -> None:
+    """It sends sentinels the nodes' credentials, and plain text; elsewhere it can do both."""
+    target = OpenWebUITarget("0.12.4")
+    assert "no credentials for sentinels" in target.refusal("sentinel", "password", "none")
+    assert "plain text" in target.refusal("sentinel", "none", "server")
+    assert target.refusal("sentinel", "none", "none") == ""
+    assert target.refusal("cluster", "acl", "mutual") == ""
+    redis = RedisAccess("standalone", NODES[:1], login=Login("", "pw"), tls=TlsFiles("/c/ca.pem"))
+    assert told(tmp_path, redis)["WEBSOCKET_REDIS_URL"] == (
+        "rediss://:pw@127.94.1.10:6379/0?ssl_ca_certs=/c/ca.pem"
+    )
+
+
+def test_sentinels_at_other_ports_are_left_out(tmp_path: Path) -> None:
+    """It knows one port for all of them."""
+    sentinels = (("127.94.1.30", 26379), ("127.94.1.30", 26380))
+    environment = told(tmp_path, RedisAccess("sentinel", NODES, sentinels))
+    assert environment["REDIS_SENTINEL_HOSTS"] == "127.94.1.30"
 
 
 @pytest.mark.parametrize("purpose", ["events", "tasks", "sessions"])

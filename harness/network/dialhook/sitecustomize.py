@@ -95,6 +95,8 @@ def patch_async(module: ModuleType) -> None:
         arguments = dict(original(self))
         if link := link_to(self.host, self.port):
             arguments["host"], arguments["port"] = link
+            if hasattr(self, "ssl_context"):  # the certificate has to name whom the worker means
+                arguments["server_hostname"] = str(self.host)
         return arguments
 
     module.Connection._connection_arguments = _connection_arguments  # noqa: SLF001 - pinned by tests

@@ -67,10 +67,13 @@ def _redis_environment(redis: RedisAccess) -> dict[str, str]:
     REDIS_URL is what a service name in front of them means at the start: the first node.
     """
     host, port = redis.nodes[0]
-    found = {"REDIS_URL": f"redis://{host}:{port}/0"}
+    found = {"REDIS_URL": redis.url(f"{host}:{port}")}
     if redis.topology == "sentinel":
         found["REDIS_SENTINELS"] = ",".join(f"{host}:{port}" for host, port in redis.sentinels)
         found["REDIS_SENTINEL_SERVICE"] = redis.service
+        if login := redis.sentinel_login:
+            found["REDIS_SENTINEL_USERNAME"] = login.user
+            found["REDIS_SENTINEL_PASSWORD"] = login.password
     elif redis.topology == "cluster":
         found["REDIS_CLUSTER"] = "true"
     return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import redis as blocking
 from redis.asyncio import Redis, RedisCluster
@@ -53,11 +53,34 @@ def _retrying() -> dict[str, Any]:
     return {"retry": policy, "retry_on_error": [RedisConnectionError, RedisTimeoutError]}
 
 
+def _secured() -> dict[str, Any]:
+    """Return the credentials and TLS options of REDIS_URL, for clients that take no URL."""
+    url = urlsplit(URL)
+    options: dict[str, Any] = dict(parse_qsl(url.query))
+    options |= {"ssl": True} if url.scheme == "rediss" else {}
+    credentials = {"username": url.username, "password": url.password}
+    return options | {name: unquote(value) for name, value in credentials.items() if value}
+
+
+def _sentinel_options() -> dict[str, Any]:
+    """Return the same of the sentinels, whose credentials are their own."""
+    tls = {name: value for name, value in _secured().items() if name.startswith("ssl")}
+    given = {
+        name: os.environ.get(f"REDIS_SENTINEL_{name.upper()}") for name in ("username", "password")
+    }
+    return tls | {name: value for name, value in given.items() if value}
+
+
+def _sentinel(kind: Any, **options: Any) -> Any:
+    """Return redis-py's Sentinel, the asyncio or the blocking one."""
+    return kind(SENTINELS, sentinel_kwargs=_sentinel_options() or None, **_secured(), **options)
+
+
 class PerCall:
     """Asks Sentinel for the primary again at every command, to be sure that it is the right one."""
 
     def __init__(self, **options: Any) -> None:
-        self._sentinel = Sentinel(SENTINELS)  # type: ignore[no-untyped-call]  # redis-py is untyped
+        self._sentinel = _sentinel(Sentinel)
         self._options = options
 
     def __getattr__(self, name: str) -> Any:
@@ -70,13 +93,13 @@ def make_client(**options: Any) -> Any:
     if SENTINELS:
         if PER_CALL:
             return PerCall(**options)
-        sentinel = Sentinel(SENTINELS)  # type: ignore[no-untyped-call]  # redis-py is untyped
-        return sentinel.master_for(SERVICE, **options)
+        return _sentinel(Sentinel).master_for(SERVICE, **options)
     if CLUSTER:
         return RedisCluster.from_url(URL, **options)
     if BY_HOST:
         url = urlsplit(URL)
-        return Redis(host=url.hostname or "", port=url.port or 6379, **options)
+        place: dict[str, Any] = {"host": url.hostname or "", "port": url.port or 6379}
+        return Redis(**place, **_secured(), **options)
     return Redis.from_url(URL, **options)
 
 
@@ -89,10 +112,17 @@ def make_blocking_client() -> Any:
     """Return a client for threads."""
     options = {**_options(), "decode_responses": True}
     if SENTINELS:
-        return BlockingSentinel(SENTINELS).master_for(SERVICE, **options)  # type: ignore[no-untyped-call]  # redis-py is untyped
+        return _sentinel(BlockingSentinel).master_for(SERVICE, **options)
     if CLUSTER:
         return blocking.RedisCluster.from_url(URL, **options)
     return blocking.Redis.from_url(URL, **options)
+
+
+def manager_options() -> dict[str, Any]:
+    """Return what python-socketio's Redis manager is told beside the URL: what that cannot say."""
+    if not SENTINELS or not (options := _secured()):
+        return {}
+    return {**options, "sentinel_kwargs": _sentinel_options()}
 
 
 def manager_url() -> str:

@@ -7,14 +7,16 @@ from typing import Any
 import socketio
 
 from harness.targets.stock import own_events, pools
-from harness.targets.stock.clients import manager_url
+from harness.targets.stock.clients import manager_options, manager_url
 from harness.targets.stock.settings import OWN_EVENTS
 from harness.targets.stock.users import who
 
 sio = socketio.AsyncServer(
     async_mode="asgi",
     cors_allowed_origins="*",
-    client_manager=None if OWN_EVENTS else socketio.AsyncRedisManager(manager_url()),
+    client_manager=None
+    if OWN_EVENTS
+    else socketio.AsyncRedisManager(manager_url(), redis_options=manager_options()),
 )
 
 

@@ -32,6 +32,16 @@ def evidence(bench: Bench, event: str, identity: str = "f0") -> str:
 
 
 @pytest.mark.slow
+async def test_a_failover_in_containers(tmp_path: Path, engine: object) -> None:
+    """There they have one address; the certificates are mounted with the nodes' folders."""
+    del engine  # skips by name without one
+    async with running("sentinel", tmp_path, "containers") as bench:
+        await started(bench)
+        said = await bench.fail_over(kill("primary"), "redis-0")
+        assert "redis-0 is a replica again" in said
+
+
+@pytest.mark.slow
 async def test_a_kill_and_a_pause_are_proven(tmp_path: Path) -> None:
     """A dead server refuses the handshake's connection, a stopped one leaves it open."""
     async with running("standalone", tmp_path, "processes") as bench:

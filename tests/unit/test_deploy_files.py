@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.deploy import parts
 from harness.deploy import redis_files as files
+from harness.deploy.host import refuses_nonsense
 from harness.deploy.model import Deployment, Node
-from harness.scenario import Redis
+from harness.scenario import Redis, Scenario
 from harness.targets import get_target
 
 
@@ -53,6 +55,40 @@ def test_an_old_server_gets_no_setting_that_it_does_not_know(nodes: list[Node]) 
     """Redis 6.2 refuses to start with a setting of 7.0."""
     files.write_node(nodes[0], Redis(), "standalone", None, modern=False)
     assert not [line for line in _config(nodes[0]) if line.startswith(("bind-source", "shutdown"))]
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (
+            "*** FATAL CONFIG FILE ERROR (Redis 7.0.15) ***\n"
+            "Reading the configuration file, at line 2\n>>> 'port none'\n"
+            "argument couldn't be parsed into an integer\n",
+            True,
+        ),
+        (
+            "*** FATAL CONFIG FILE ERROR (Redis 7.0.15) ***\n"
+            "Reading the configuration file, at line 1\n>>> 'tls-replication yes'\n"
+            "Bad directive or wrong number of arguments\n",
+            False,
+        ),
+    ],
+)
+def test_a_server_without_tls_refuses_the_first_setting_of_it(answer: str, expected: bool) -> None:
+    """It is asked by two settings, of which a server with TLS refuses the second alone."""
+    assert refuses_nonsense(answer) is expected
+
+
+def test_a_scenario_with_tls_is_skipped_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On processes alone: what an image has is not known."""
+    monkeypatch.setattr(parts, "speaks_tls", lambda: False)
+    fields = {"name": "x", "story": "A scenario of the tests.", "topology": "standalone"}
+    asked = {**fields, "redis": {"tls": "server"}}
+    assert "built without it" in parts.missing_part(Scenario.model_validate(asked))
+    assert parts.missing_part(Scenario.model_validate(fields)) == ""
+    assert parts.missing_part(Scenario.model_validate({**asked, "host": "containers"})) == ""
 
 
 def test_cluster_state_covers_every_slot_once(nodes: list[Node]) -> None:

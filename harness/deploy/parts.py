@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from harness.deploy.balancer import NO_NGINX, find_nginx
-from harness.deploy.postgres import NO_POSTGRES, find_program
 from harness.deploy.host import speaks_tls
+from harness.deploy.postgres import NO_POSTGRES, find_program
 from harness.network.toxiproxy import find_toxiproxy
 from harness.scenario import Scenario
 

@@ -13,7 +13,7 @@ import pytest
 from cryptography import x509
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
-from harness.deploy.direct from harness.deploy.model import Node
+from harness.deploy.model import Node
 from harness.deploy.security import APP, CERTIFICATE, REPLICA, SENTINEL, Security
 from harness.deploy.service import clean_environment
 from harness.deploy.workers import HOOK

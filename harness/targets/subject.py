@@ -59,16 +59,7 @@ def make_subject(scenario: Scenario, options: RunOptions, say: Callable[[str], N
         told = require_described(options.external)
         return external_subject(scenario, told, options.seed, say)
     target = get_target(scenario.target, options.target_command)
-    if scenario.topology not in target.topologies:
-        known = ", ".join(sorted(target.topologies))
-        reason = f"target {target.label} runs on {known}, not on {scenario.topology}"
-        return Subject(target, Environment("", (), {}), unsuited=reason)
-    if scenario.database and scenario.database not in target.databases:
-        known = " or ".join(target.databases)
-        reason = f"target {target.label} keeps its data in {known}, not in {scenario.database}"
-        return Subject(target, Environment("", (), {}), unsuited=reason)
-    secured = scenario.redis
-    if reason := target.refusal(scenario.topology, secured.auth, secured.tls):
+    if reason := _unsuited(target, scenario):
         return Subject(target, Environment("", (), {}), unsuited=reason)
     made = environment(target.install(say), options.pins, say)
     unknown = hook_refusal(made)
@@ -78,6 +69,17 @@ def make_subject(scenario: Scenario, options: RunOptions, say: Callable[[str], N
     if unknown:
         return Subject(target, made, unsuited=f"not testable on {scenario.topology}: {unknown}")
     return Subject(target, made, worker_cpus=options.worker_cpus)
+
+
+def _unsuited(target: Target, scenario: Scenario) -> str:
+    """Return why a target cannot run on what the scenario deploys; empty when it can."""
+    if scenario.topology not in target.topologies:
+        known = ", ".join(sorted(target.topologies))
+        return f"target {target.label} runs on {known}, not on {scenario.topology}"
+    if scenario.database and scenario.database not in target.databases:
+        known = " or ".join(target.databases)
+        return f"target {target.label} keeps its data in {known}, not in {scenario.database}"
+    return target.refusal(scenario.topology, scenario.redis.auth, scenario.redis.tls)
 
 
 def hook_refusal(made: Environment) -> str:

@@ -278,10 +278,12 @@ class SessionPool:
         await write_behind(loop, self._wake, self._flush)
 
     async def _flush(self) -> None:
-        """Write what changed, in chunks that keep the loop responsive."""
+        """Write what had changed when called, in chunks that keep the loop responsive."""
         assert self.client
-        while self._changed:
-            chunk = [self._changed.pop() for _ in range(min(CHUNK, len(self._changed)))]
+        changed = list(self._changed)  # later changes have a write of their own, or none ever ended
+        for start in range(0, len(changed), CHUNK):
+            chunk = changed[start : start + CHUNK]
+            self._changed.difference_update(chunk)
             try:
                 await self.client.pipeline([c for sid in chunk for c in self._commands(sid)])
             except BaseException:

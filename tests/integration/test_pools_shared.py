@@ -217,6 +217,28 @@ async def _inactive(pool: SessionPool, user: str) -> bool:
     return not await pool.is_active(user)
 
 
+@pytest.mark.parametrize("backend", ["standalone"], indirect=True)
+async def test_a_write_ends_while_sockets_come_and_go(backend: Backend) -> None:
+    """What changes during a write is for the next one, or /ready would starve."""
+
+    async def come_and_go(pool: SessionPool) -> None:
+        number = 0
+        while True:
+            pool.add(f"s{number % 9}", "ann", "Ann", "user")
+            pool.remove(f"s{(number - 1) % 9}")
+            number += 1
+            await asyncio.sleep(0)
+
+    async with clients_of(backend, 1) as (client,):
+        pool = SessionPool(client, KEYS, "w0")
+        pool.add("first", "ann", "Ann", "user")
+        busy = asyncio.create_task(come_and_go(pool))
+        async with asyncio.timeout(10):
+            await pool._flush()
+        busy.cancel()
+        assert await pool.get("first")
+
+
 @pytest.mark.parametrize("backend", SHARED, indirect=True)
 async def test_the_reaper_removes_the_dead_and_spares_the_living(backend: Backend) -> None:
     """A worker that says nothing loses its records with all indexes; strange records do no harm."""

@@ -63,6 +63,20 @@ class Cut(_Fault):
     workers: str = "all-workers"
 
 
+class Partition(_Fault):
+    """Cut nodes off from other nodes, and from no worker. The modes are those of a cut.
+
+    `held`: packets are dropped, and TCP sends them again at the heal. `reset`: open connections
+    and new ones are answered with RST.
+    """
+
+    kind: Literal["partition"]
+    target: str
+    peers: str = "all-peers"
+    mode: Literal["held", "reset"] = "held"
+    for_s: float = Field(5, ge=4, description="replication shows its silence after 3 s")
+
+
 class Failover(_Fault):
     """Ask Sentinel or a replica of the Cluster for an orderly failover; nothing to heal."""
 
@@ -208,6 +222,7 @@ Fault = Annotated[
     | Pause
     | Latency
     | Cut
+    | Partition
     | Failover
     | ClientKill
     | ClientPause
@@ -231,6 +246,7 @@ FAULT_SPECS: dict[str, type[Model]] = {
     "pause": Pause,
     "latency": Latency,
     "cut": Cut,
+    "partition": Partition,
     "failover": Failover,
     "client-kill": ClientKill,
     "client-pause": ClientPause,

@@ -116,6 +116,11 @@ class Scenario(Model):
         """Tell whether a fault of the scenario works on network links."""
         return any(fault.kind in ("latency", "cut") for fault in self.faults)
 
+    @property
+    def needs_partitions(self) -> bool:
+        """Tell whether a fault of the scenario cuts nodes off from each other."""
+        return any(fault.kind == "partition" for fault in self.faults)
+
 
 def load_scenario(path: Path) -> Scenario:
     """Read and validate a scenario file; raise UserError with file, line and nearest key."""

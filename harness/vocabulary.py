@@ -19,9 +19,13 @@ _REPLICA_ROLES = ("a-replica", "all-replicas")
 _PURPOSES = ("primary-of:events", "primary-of:tasks", "primary-of:sessions")
 NODE_ROLES: dict[str, tuple[str, ...]] = {
     "standalone": (*_COMMON_ROLES, *_PURPOSES),
-    "sentinel": (*_COMMON_ROLES, *_REPLICA_ROLES, *_PURPOSES, "a-sentinel", "all-sentinels"),
-    "cluster": ("a-primary", "all-nodes", *_REPLICA_ROLES, *_PURPOSES),
+    "sentinel": (
+        *(*_COMMON_ROLES, *_REPLICA_ROLES, *_PURPOSES),
+        *("a-sentinel", "all-sentinels", "a-minority"),
+    ),
+    "cluster": ("a-primary", "all-nodes", *_REPLICA_ROLES, *_PURPOSES, "a-minority"),
 }
+ALL_PEERS = "all-peers"  # of a partition: every other node and sentinel
 WORKER_ROLES = ("all-workers", "a-worker", "worker-with-most-tasks")
 GUARANTEES = (
     "sign-in-honoured",
@@ -112,10 +116,7 @@ def check_names(scenario: Scenario) -> None:
 
 def _check_fault(fault: Fault, scenario: Scenario) -> None:
     """Raise ValueError when it cannot be of this scenario: its parts, roles, workers or time."""
-    if fault.kind == "balancer" and scenario.balancer == "none":
-        raise ValueError("a fault on the balancer needs one: add `balancer: nginx`")
-    if fault.kind.startswith("database-") and scenario.database != "postgresql":
-        raise ValueError("a fault on the database needs a server: add `database: postgresql`")
+    _check_parts(fault, scenario)
     if target := getattr(fault, "target", None):
         roles = NODE_ROLES[scenario.topology]
         _check(target, roles, f"role of topology {scenario.topology}")
@@ -140,6 +141,19 @@ def check_target(name: str) -> None:
         get_target(name)
     except UserError as error:
         raise ValueError(str(error)) from None
+
+
+def _check_parts(fault: Fault, scenario: Scenario) -> None:
+    """Raise ValueError for a fault on what the deployment does not have."""
+    if fault.kind == "balancer" and scenario.balancer == "none":
+        raise ValueError("a fault on the balancer needs one: add `balancer: nginx`")
+    if fault.kind.startswith("database-") and scenario.database != "postgresql":
+        raise ValueError("a fault on the database needs a server: add `database: postgresql`")
+    if fault.kind == "partition":
+        if scenario.topology == "standalone":
+            raise ValueError("a partition needs nodes that talk to each other: sentinel, cluster")
+        roles = (*NODE_ROLES[scenario.topology], ALL_PEERS)
+        _check(fault.peers, roles, f"role of topology {scenario.topology}")
 
 
 def _check_worker_role(role: str, workers: int) -> None:

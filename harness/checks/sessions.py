@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -167,8 +167,17 @@ def _thin(outs: dict[str, Any], unproven: int, text: str) -> str:
     return text.format(unproven) if unproven else ""
 
 
+_Write = tuple[int, float, str]  # value, when it was acknowledged, id of the operation
+KEPT = 200  # acknowledged writes of one session: no failover undoes more
+
+
 class SessionReadYourWrites(Check):
-    """Counters grow: a read must show at least what was acknowledged before it was sent."""
+    """Counters grow: a read must show at least what was acknowledged before it was sent.
+
+    A write is lost when any later read does not show it. It counts once, however many reads there
+    are: so the number of lost writes and the time over which they were acknowledged tell how much
+    a failover lost.
+    """
 
     name = "session-read-your-writes"
     family = "sessions"
@@ -178,12 +187,13 @@ class SessionReadYourWrites(Check):
     ops = frozenset({"session_write", "session_read"})
 
     def __init__(self) -> None:
-        self._acked: dict[str, tuple[int, float, str]] = {}  # value, t, id
+        self._acked: dict[str, deque[_Write]] = defaultdict(lambda: deque(maxlen=KEPT))
+        self._lost: dict[tuple[str, int], float] = {}  # session and value → when acknowledged
         self._sent: dict[str, int] = {}
-        self._floors: dict[str, tuple[int, float, str] | None] = {}
+        self._floors: dict[str, _Write | None] = {}
         self._loss: dict[str, tuple[float, float]] = {}  # fault → injected, healed
         self._reads: dict[int, int] = defaultdict(int)
-        self._excused = 0
+        self._excused = self._stale = 0
         self._bad = Worst()
 
     def feed(self, record: Record) -> None:
@@ -209,16 +219,17 @@ class SessionReadYourWrites(Check):
     def _invoke(self, record: Record) -> None:
         session = record["session"]
         if record["op"] == "session_read":
-            self._floors[record["id"]] = self._acked.get(session)
+            acked = self._acked.get(session)
+            self._floors[record["id"]] = acked[-1] if acked else None
         else:
             self._sent[session] = max(record["value"], self._sent.get(session, record["value"]))
 
     def _written(self, record: Record, asked: Record) -> None:
-        known = self._acked.get(asked["session"])
-        if known is None or asked["value"] > known[0]:
-            self._acked[asked["session"]] = (asked["value"], record["t"], record["id"])
+        known = self._acked[asked["session"]]
+        if not known or asked["value"] > known[-1][0]:
+            known.append((asked["value"], record["t"], record["id"]))
 
-    def _read(self, record: Record, floor: tuple[int, float, str] | None) -> None:
+    def _read(self, record: Record, floor: _Write | None) -> None:
         asked, value = record["invoke"], record["value"]
         session, worker = asked["session"], asked["worker"]
         self._reads[worker] += 1
@@ -230,21 +241,37 @@ class SessionReadYourWrites(Check):
         if any(a <= record["t"] and floor[1] <= b for a, b in self._loss.values()):
             self._excused += 1
             return
-        text = f"worker {worker} read {value} in {session} after {floor[0]} was acknowledged"
-        self._bad.add(floor[0] - (value or 0), text, record["t"], floor[2], record["id"])
+        self._short(record, value, floor[0])
+
+    def _short(self, record: Record, shown: int | None, floor: int) -> None:
+        """Take a read that shows less than it should: what is missing is lost."""
+        session, worker = record["invoke"]["session"], record["invoke"]["worker"]
+        self._stale += 1
+        for value, t, write in self._acked[session]:
+            if (
+                (shown is None or shown < value)
+                and value <= floor
+                and (session, value) not in self._lost
+            ):
+                self._lost[session, value] = t
+                text = f"worker {worker} read {shown} in {session} after {value} was acknowledged"
+                self._bad.add(value - (shown or 0), text, record["t"], write, record["id"])
 
     def judge(self, facts: Facts) -> Finding:
         """Return the finding."""
         thin = missing_workers(self._reads, facts.workers, "session read")
+        times = self._lost.values()
         return decide(
             self,
             self._bad,
             facts.bounds["sessions_lost"],
-            "session reads did not show what was acknowledged before",
+            "session writes were acknowledged and not shown later, or shown and never sent",
             thin or ("" if self._acked else "no acknowledged session write"),
             quantities={
                 "reads": sum(self._reads.values()),
-                "lost": self._bad.count,
+                "lost": len(self._lost),
+                "lost_over_s": round(max(times, default=0.0) - min(times, default=0.0), 2),
+                "stale_reads": self._stale,
                 "excused_after_data_loss": self._excused,
             },
             bound=f"≤ {facts.bounds['sessions_lost']:g} lost",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.deploy.balancer import NO_NGINX, find_nginx
 from harness.deploy.host import speaks_tls
 from harness.deploy.postgres import NO_POSTGRES, find_program
+from harness.network import firewall
 from harness.network.toxiproxy import find_toxiproxy
 from harness.scenario import Scenario
 
@@ -17,6 +18,7 @@ NO_TLS = (
     "it needs TLS, and redis-server was built without it; install the distribution's "
     "(`make setup`), or run with `--host containers`"
 )
+IN_CONTAINERS = "a partition between nodes needs `host: processes`: in a pod all have one address"
 
 
 def missing_part(scenario: Scenario) -> str:
@@ -31,4 +33,11 @@ def missing_part(scenario: Scenario) -> str:
     wants_tls = scenario.redis.tls != "none"
     if wants_tls and scenario.host == "processes" and not speaks_tls():
         return NO_TLS
-    return ""
+    return _no_partition(scenario) if scenario.needs_partitions else ""
+
+
+def _no_partition(scenario: Scenario) -> str:
+    if scenario.host != "processes":
+        return IN_CONTAINERS
+    lacking = firewall.missing()
+    return f"it cuts nodes off from each other, and {lacking}" if lacking else ""

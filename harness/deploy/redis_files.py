@@ -62,6 +62,7 @@ def write_sentinel(node: Node, deployment: Deployment, redis: Redis) -> None:
         node,
         [
             *_common(node, security),
+            *_source(node, deployment),
             f"sentinel announce-ip {node.host}",
             f"sentinel myid {identity(node)}",
             f"sentinel monitor {service} {primary.host} {primary.port} {quorum}",
@@ -113,6 +114,13 @@ def _common(node: Node, security: Security) -> list[str]:
         f'logfile "{node.logfile}"',
         "set-proc-title no",  # the command line goes on naming the run's folder
     ]
+
+
+def _source(node: Node, deployment: Deployment) -> list[str]:
+    """Return the line that shows peers who dials; older servers do so unasked."""
+    if deployment.host is None or deployment.host.version.startswith(("5.", "6.")):
+        return []
+    return [f"bind-source-addr {node.host}"]
 
 
 def _persistence(redis: Redis) -> list[str]:

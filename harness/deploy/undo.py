@@ -1,4 +1,4 @@
-"""Takes back what a run did to an external deployment, however it ended; standard library only.
+"""Takes back what a run did beyond its own processes, however it ended; standard library only.
 
 The guardian runs this file by path with `python -I -S FILE UNDO`, `harness clean` calls
 `take_back`. UNDO holds one JSON object a line, each written before what it names is done:
@@ -6,14 +6,19 @@ The guardian runs this file by path with `python -I -S FILE UNDO`, `harness clea
     {"toxiproxy": API, "proxies": [name, …]}       → our toxics are removed, the proxies enabled
     {"app": URL, "token", "prefix"}                → accounts can be removed by this admin
     {"account": id}                                → this one; then all whose address has the prefix
+    {"chain": name, "network": subnet}             → this chain of packet rules is removed
 
-One sentence per thing is printed. A failure is a sentence too: the others go on.
+One sentence per thing is printed, none for a chain that is gone. A failure is a sentence too: the
+others go on.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+import os
+import shutil
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +27,8 @@ from urllib.parse import urlsplit
 
 ANSWER_S = 6.0  # removing a toxic that held bytes may take 5 s
 THREADS = 8
+FILTER_S = 10.0
+PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 NEUTRAL = {"bandwidth": {"rate": 1_000_000_000}, "latency": {"latency": 0, "jitter": 0}}
 OURS = {
     f"{kind}_{stream}"
@@ -34,8 +41,10 @@ def take_back(path: Path) -> list[str]:
     """Do it all; return one sentence per thing."""
     entries = _entries(path)
     sentences = [_try(_heal, e["toxiproxy"], e["proxies"]) for e in entries if "toxiproxy" in e]
+    rules = [_try(remove_chain, e["chain"], e["network"]) for e in entries if "chain" in e]
     known = [e["account"] for e in entries if "account" in e]
-    return sentences + [_try(_remove, entry, known) for entry in entries if "app" in entry]
+    sentences += [_try(_remove, entry, known) for entry in entries if "app" in entry]
+    return [*filter(None, rules), *sentences]
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:
@@ -47,7 +56,7 @@ def _entries(path: Path) -> list[dict[str, Any]]:
 def _try(work: Any, *arguments: Any) -> str:
     try:
         return str(work(*arguments))
-    except (OSError, ValueError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException, subprocess.SubprocessError) as error:
         return f"{work.__name__.strip('_')}: failed: {type(error).__name__}: {error}"
 
 
@@ -74,6 +83,32 @@ def _clear(api: str, name: str, proxy: dict[str, Any]) -> int:
     if not proxy["enabled"]:
         _call(api, "POST", f"/proxies/{name}", {"enabled": True})
     return len(ours)
+
+
+def entrance(chain: str, network: str) -> str:
+    """Return the rule that leads the packets inside one network into a chain."""
+    return f"INPUT -s {network} -d {network} -j {chain}"
+
+
+def remove_chain(chain: str, network: str) -> str:
+    """Remove a chain of packet rules and its entrance; nothing to say when it is gone.
+
+    Raises OSError when the packet filter refuses.
+    """
+    if _filter("iptables", "-S", chain).returncode:
+        return ""
+    lines = ("*filter", f"-D {entrance(chain, network)}", f"-F {chain}", f"-X {chain}", "COMMIT\n")
+    done = _filter("iptables-restore", "--noflush", stdin="\n".join(lines))
+    if done.returncode:
+        raise OSError(f"{chain} stays: {done.stderr.strip()}")
+    return f"removed the packet rules {chain}"
+
+
+def _filter(program: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    words = [shutil.which(program, path=PATH) or program, "--wait", "5", *arguments]
+    return subprocess.run(
+        words, input=stdin, capture_output=True, text=True, timeout=FILTER_S, check=False
+    )
 
 
 def _remove(app: dict[str, str], known: list[str]) -> str:

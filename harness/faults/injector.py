@@ -14,6 +14,7 @@ from harness.faults.base import Fault, FaultError
 from harness.faults.context import FaultContext, NotInjectedError
 from harness.faults.database import DatabaseExhausted, DatabasePause, DatabaseRestart
 from harness.faults.network import Cut, Latency
+from harness.faults.partition import Partition
 from harness.faults.pressure import ConnectStorm, Fill, Flood
 from harness.faults.process import Kill, Pause
 from harness.faults.server import ClientKill, ClientPause, Config, Failover, Flush
@@ -23,7 +24,7 @@ from harness.history.writer import HistoryWriter
 from harness.plan import Plan, PlannedFault
 
 FAMILIES = (
-    *(Kill, Pause, Latency, Cut, Failover, ClientKill, ClientPause, Config, Flush),
+    *(Kill, Pause, Latency, Cut, Partition, Failover, ClientKill, ClientPause, Config, Flush),
     *(SlotMove, Flood, Fill, ConnectStorm),
     *(WorkerKill, WorkerStop, WorkerPause, BalancerFault),
     *(DatabaseRestart, DatabasePause, DatabaseExhausted),

@@ -46,6 +46,10 @@ async def _resolve(role: str, deployment: Deployment, choices: Choices) -> list[
         return names if role == "all-sentinels" else choose(names, choices)
     if deployment.topology == "cluster":
         return cluster_role(role, deployment, await cluster_members(deployment), choices)
+    if role == "a-minority":
+        sentinels = [node.name for node in deployment.sentinels]
+        found = await _primary(deployment)
+        return [*found, *choose(sentinels, choices)] if found else []
     if "replica" in role:
         replicas = await _replicas(deployment)
         return replicas if role == "all-replicas" else choose(replicas, choices)
@@ -71,10 +75,23 @@ def cluster_role(
     if role.startswith("primary-of:"):
         slot = slot_of(deployment.target.key(role.removeprefix("primary-of:")))
         return _names(deployment, [m for m in members if m.serves and m.holds(slot)])
+    if role == "a-minority":
+        return _cluster_minority(deployment, members, choices)
     if role == "a-primary":
         return choose(_names(deployment, [m for m in members if m.serves]), choices)
     replicas = _names(deployment, [m for m in members if "slave" in m.flags and m.is_up])
     return replicas if role == "all-replicas" else choose(replicas, choices)
+
+
+def _cluster_minority(
+    deployment: Deployment, members: Sequence[Member], choices: Choices
+) -> list[str]:
+    """Return a primary and the replica of another one: no majority, and no copy of its data."""
+    primary = choose(_names(deployment, [m for m in members if m.serves]), choices)
+    own = {m.identity for m in members if name_of(deployment, m.address) in primary}
+    others = [m for m in members if "slave" in m.flags and m.is_up and m.primary not in own]
+    replica = choose(_names(deployment, others), choices)
+    return [*primary, *replica] if primary and replica else []
 
 
 def _names(deployment: Deployment, members: Sequence[Member]) -> list[str]:

@@ -154,9 +154,11 @@ class ChatUser(User):
             self.operations.list_tasks(self.account, self._any_worker(), previous)
 
     def _session_round(self) -> None:
-        """Write on one worker, then read on every worker."""
+        """Look for what the last round left; write on one worker, then read on every worker."""
         if SESSION_DATA not in self.shared.setup.capabilities:
             return
+        if self._counter:
+            self.operations.session_read(self.account, self._any_worker())
         self._counter += 1
         self.operations.session_write(self.account, self._any_worker(), self._counter)
         for worker in range(self.shared.workers):

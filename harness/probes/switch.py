@@ -135,7 +135,7 @@ class SlotOwners:
 
 
 class ClusterWatch(SwitchProbe):
-    """Cluster: asks every node for its view, replicas fast while any node does not answer.
+    """Cluster: asks every node for its view, replicas fast while any node is held for down.
 
     Only a replica can be promoted, and it shows itself first.
     """
@@ -143,7 +143,8 @@ class ClusterWatch(SwitchProbe):
     def __init__(self, deployment: Deployment, writer: HistoryWriter) -> None:
         super().__init__(deployment, writer)
         self._owners = SlotOwners()
-        self._away: set[str] = set()
+        self._away: set[str] = set()  # they do not answer
+        self._doubting: set[str] = set()  # they hold somebody for down: cut off from each other
         self._primaries: set[str] = set()
 
     async def observe(self, node: Node, client: Redis) -> None:
@@ -162,7 +163,7 @@ class ClusterWatch(SwitchProbe):
 
     def _someone_is_away(self) -> bool:
         nodes = self.deployment.nodes
-        return bool(self._away) or any(
+        return bool(self._away or self._doubting) or any(
             n.process and n.process.exit_status is not None for n in nodes
         )
 
@@ -170,6 +171,8 @@ class ClusterWatch(SwitchProbe):
         myself = next(member for member in members if "myself" in member.flags)
         keep = self._primaries.add if "master" in myself.flags else self._primaries.discard
         keep(observer.name)
+        doubt = self._doubting.discard if all(m.is_up for m in members) else self._doubting.add
+        doubt(observer.name)
         for address, slots in self._owners.update(members).items():
             name = name_of(self.deployment, address) or f"{address[0]}:{address[1]}"
             ranges = ", ".join(f"{first}-{last}" for first, last in slots)

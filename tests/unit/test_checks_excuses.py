@@ -246,3 +246,18 @@ def test_a_fault_that_nobody_met_was_not_ridden_out(tmp_path: Path) -> None:
     h = healthy(bounds={"failed_in_faults": 0})
     h.records = [r for r in h.records if r["k"] not in ("invoke", "ok", "fail", "info")]
     assert h.finding("faults-ridden-out", tmp_path).verdict == Verdict.UNKNOWN
+
+
+def test_a_lost_write_counts_once_and_tells_when_it_was_acknowledged(tmp_path: Path) -> None:
+    """Three writes of two users are lost, however many reads show it; the bound is on writes."""
+    h = healthy()
+    for session, value, t in (("u8", 1, 11.0), ("u8", 2, 12.0), ("u8", 3, 12.5), ("u9", 1, 13.0)):
+        h.op("session_write", t, session=session, value=value)
+    for t in (20.0, 21.0, 22.0):
+        h.op("session_read", t, session="u8", value=1)
+    h.op("session_read", 23, session="u9", value=None)
+    finding = h.finding("session-read-your-writes", tmp_path)
+    assert finding.verdict == Verdict.FAIL
+    assert (finding.quantities["lost"], finding.quantities["stale_reads"]) == (3, 4)
+    assert finding.quantities["lost_over_s"] == pytest.approx(1.0, abs=0.2)
+    assert finding.examples[0].text == "worker 0 read 1 in u8 after 3 was acknowledged"

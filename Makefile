@@ -5,7 +5,7 @@ SCENARIO ?= sentinel-primary-crash
 TIMES ?= 10
 BUDGET ?= 30m
 
-.PHONY: help setup demo test test-containers lint bench mutants repeat catalogue open-webui clean
+.PHONY: help setup demo test test-containers test-compose lint bench mutants repeat catalogue open-webui clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,10 @@ test: lint ## lint, types, unit and integration tests, the fast mutants
 
 test-containers: setup ## the tests of --host containers; installs and starts an engine if need be
 	@scripts/test-containers
+
+test-compose: setup ## start the projects of deploy/compose from local images, run a scenario on each
+	@COMPOSE=wanted scripts/setup
+	@TESTS=compose scripts/test-containers
 
 lint: setup ## ruff, mypy and bandit
 	@.venv/bin/ruff check .

@@ -45,6 +45,7 @@ IMAGE = click.option(
 )
 
 
+IMAGES = ("redis", "toxiproxy", "nginx", "postgres", "python", "runtime", "all", "compose")
 ALLOW_HOST = click.option(
     "--allow-host", multiple=True, metavar="HOST", help="An address of ours that is not loopback."
 )
@@ -368,15 +369,16 @@ def check(run: str, timeout: float, reports: Path) -> int:
 
 @cli.group(cls=_Commands)
 def images() -> None:
-    """Container images for `--host containers`."""
+    """Container images for `--host containers` and for deploy/compose."""
 
 
 @images.command()
-@click.argument("part", type=click.Choice(("redis", "toxiproxy", "nginx", "all")), default="redis")
+@click.argument("part", type=click.Choice(IMAGES), default="redis")
 def build(part: str) -> int:
-    """Make an image from this machine's redis-server, Toxiproxy or nginx, without a registry.
+    """Make an image from this machine's programs, without a registry.
 
-    PART is redis unless given: the one that `--host containers` cannot do without.
+    PART is redis unless given: the one that `--host containers` cannot do without. `all` are redis,
+    toxiproxy and nginx; `compose` is what the files of deploy/compose start.
     """
     from harness import commands
 

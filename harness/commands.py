@@ -342,9 +342,9 @@ def load_worker(master: str, allowed: tuple[str, ...]) -> int:
 
 def build_images(part: str) -> int:
     """Build the image of a part, or of all, and name what was made."""
-    from harness.deploy.images import RECIPES, build
+    from harness.deploy.images import SETS, build
 
-    for each in RECIPES if part == "all" else (part,):
+    for each in SETS.get(part, (part,)):
         click.echo(build(each))
     return ExitCode.AS_EXPECTED
 

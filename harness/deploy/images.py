@@ -1,109 +1,44 @@
-"""Makes images for the container host from this machine's own programs.
+"""Makes images from this machine's own programs: of the container host, and for compose files.
 
-No registry and no Dockerfile: the programs of a part and the libraries that they are linked with go
-into one archive, which the engine imports as an image.
+No registry: the programs of a part, the files that they read and the libraries that they are
+linked with go into one archive, which the engine imports as an image.
 """
 
 from __future__ import annotations
 
 import io
-import os
 import platform
 import re
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
 from harness.deploy import engine
-from harness.deploy.balancer import REMEDY, find_nginx, nginx_version
-from harness.deploy.host import PROGRAM, server_version
-from harness.deploy.spawner import find_program
-from harness.errors import MissingPart, UserError
-from harness.network.toxiproxy import MISSING, cached_binary, find_toxiproxy
+from harness.deploy.image_recipes import DEPLOYED, RECIPES, Recipe
+from harness.errors import UserError
 
-FOLDERS = {"tmp": 0o1777}
-# Servers look up whom to run as.
-USERS = {
-    "etc/passwd": "root:x:0:0:root:/:/bin/false\nwww-data:x:33:33::/:/bin/false\n",
-    "etc/group": "root:x:0:\nwww-data:x:33:\n",
-}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How the image of one part is made. A version is tagged when it is a number."""
-
-    programs: Callable[[], dict[str, Path]]  # path in the image → program here
-    version: Callable[[], str]
-    changes: tuple[str, ...]  # lines of a Dockerfile
-    folders: Mapping[str, int] = field(default_factory=lambda: FOLDERS)  # path → mode
-    texts: Mapping[str, str] = field(default_factory=dict)  # path → text
-
-
-def _redis() -> dict[str, Path]:
-    names = (PROGRAM, "redis-cli")
-    return {f"/usr/bin/{name}": Path(find_program(name, os.environ)) for name in names}
-
-
-def _toxiproxy() -> dict[str, Path]:
-    if (found := find_toxiproxy()) is None:
-        raise MissingPart(MISSING.format(cache=cached_binary().parent))
-    return {"/toxiproxy": found}  # where the official image has it
-
-
-def _toxiproxy_version() -> str:
-    program = str(_toxiproxy()["/toxiproxy"])
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    return done.stdout.rpartition(" ")[2].strip()
-
-
-def _nginx() -> dict[str, Path]:
-    if (found := find_nginx()) is None:
-        raise MissingPart(f"nginx is not installed: expected it on the path; {REMEDY}")
-    return {"/usr/sbin/nginx": Path(found)}
-
-
-RECIPES = {
-    "redis": Recipe(
-        _redis,
-        server_version,
-        (
-            "ENV PATH=/usr/bin",
-            "WORKDIR /data",
-            "EXPOSE 6379",
-            # not an entry point: what a user appends replaces it, as with the official image
-            'CMD ["redis-server", "--save", "", "--protected-mode", "no", "--bind", "*"]',
-        ),
-        {"data": 0o777, **FOLDERS},
-    ),
-    "toxiproxy": Recipe(
-        _toxiproxy,
-        _toxiproxy_version,
-        ("EXPOSE 8474", 'ENTRYPOINT ["/toxiproxy"]', 'CMD ["-host=0.0.0.0"]'),
-    ),
-    "nginx": Recipe(
-        _nginx,
-        lambda: nginx_version(str(_nginx()["/usr/sbin/nginx"])),
-        (
-            "ENV PATH=/usr/sbin",
-            "EXPOSE 80",
-            'CMD ["nginx", "-g", "daemon off;"]',
-        ),
-        {"var/log/nginx": 0o777, "var/lib/nginx": 0o777, **FOLDERS},
-        USERS,
-    ),
-}
+RUNTIME = "runtime"  # made by deploy/Dockerfile
+COMPOSE = ("redis", "nginx", "postgres", RUNTIME)  # what the files of deploy/compose start
+SETS = {"all": tuple(RECIPES), "compose": COMPOSE}
+IMAGE_S = 600.0  # the engine answers an import when the whole archive is unpacked
+# Of no use in an image: the tests of a standard library, what only compilers read, and PostgreSQL's
+# compiler of queries, which is linked with 100 MB.
+LEFT_OUT = re.compile(r"/(__pycache__|test|idlelib|config-3[^/]*|bitcode|pgxs)(/|$)|/llvmjit[^/]*$")
 
 
 def build(part: str = "redis") -> str:
     """Build a part's image and return what was made; raise MissingPart, UserError."""
-    recipe, repository = RECIPES[part], engine.OURS + part
+    if part == RUNTIME:
+        from harness.deploy.runtime_image import build_runtime
+
+        return build_runtime()
+    recipe, repository = {**RECIPES, **DEPLOYED}[part], engine.OURS + part
     version, data = recipe.version(), archive(recipe)
     tags = ["latest", version] if version[:1].isdigit() else ["latest"]
     changes = [*recipe.changes, f"LABEL org.opencontainers.image.version={version}"]
     client = engine.connect()
+    client.api.timeout = IMAGE_S
     try:
         client.api.import_image_from_data(
             data, repository=repository, tag="latest", changes=changes
@@ -131,19 +66,33 @@ def archive(recipe: Recipe) -> bytes:
             tar.addfile(folder)
         for name, text in recipe.texts.items():
             file = tarfile.TarInfo(name)
-            file.size = len(text)
+            file.size, file.mode = len(text), 0o755 if text.startswith("#!") else 0o644
             tar.addfile(file, io.BytesIO(text.encode()))
-        for name, path in sorted(_files(recipe.programs()).items()):
+        for name, path in sorted(_files(recipe).items()):
             tar.add(path.resolve(), arcname=name.lstrip("/"), recursive=False)
     return data.getvalue()
 
 
-def _files(programs: Mapping[str, Path]) -> dict[str, Path]:
-    """Return path in the image → file here, of programs and their libraries."""
-    files = dict(programs)
-    for path in programs.values():
+def _files(recipe: Recipe) -> dict[str, Path]:
+    """Return path in the image → file here, of programs, their data and their libraries."""
+    files = dict(recipe.programs())
+    linked = list(files.values())
+    for tree in recipe.trees():
+        for path in _kept(tree):
+            files[str(path)] = path
+            linked += [path] if ".so" in path.name else []
+    for path in linked:
         files.update({str(library): library for library in _libraries(path)})
     return files
+
+
+def _kept(tree: Path) -> Iterator[Path]:
+    """Yield the files below a folder that an image needs, or the file itself."""
+    if tree.is_file():
+        yield tree
+    for path in tree.rglob("*"):
+        if path.is_file() and not LEFT_OUT.search(f"/{path.relative_to(tree)}"):
+            yield path
 
 
 def _libraries(program: Path) -> Iterator[Path]:

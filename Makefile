@@ -5,7 +5,7 @@ SCENARIO ?= sentinel-primary-crash
 TIMES ?= 10
 BUDGET ?= 30m
 
-.PHONY: help setup demo test test-containers test-compose lint bench mutants repeat catalogue open-webui clean
+.PHONY: help setup demo test test-containers test-compose lint bench mutants repeat catalogue open-webui deployments clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ catalogue: setup ## run every bug where it fails and where it passes, for BUDGET
 
 open-webui: setup ## a real Open WebUI beside the runtime, TIMES=3 runs each, for BUDGET; write the tables
 	@$(PYTHON) -m harness.beside --repeat $(if $(filter file,$(origin TIMES)),3,$(TIMES)) --budget $(BUDGET)
+
+deployments: setup ## the main scenarios on plain and secured Redis, on both hosts, for BUDGET; write the table
+	@$(HARNESS) images build redis || true
+	@$(PYTHON) -m harness.variants --budget $(BUDGET)
 
 clean: ## end what dead runs left behind; remove caches
 	@if [ -x $(HARNESS) ]; then $(HARNESS) clean; fi

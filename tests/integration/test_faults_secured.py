@@ -19,10 +19,19 @@ from tests.live import command
 SECURED = Redis(auth="acl", tls="mutual")
 
 
-async def started(bench: Bench, workers: int = 0) -> None:
+async def started(bench: Bench, workers: int = 0, **changes: Any) -> None:
     """Start a bench with everything that can be secured."""
-    bench.redis = SECURED
+    bench.redis = SECURED.model_copy(update=changes)
     await bench.start(workers=workers)
+
+
+async def inject(bench: Bench, number: int, spec: dict[str, Any]) -> None:
+    """Have one fault go all its way; the next one comes when it is over, however long it took."""
+    fault = PlannedFault(f"f{number}", 0.0, 0.4, spec)
+    plan = Plan(1, {}, (fault,), (), ())
+    injector = Injector(plan, bench.deployment, bench.context, bench.writer, bench.clock)
+    assert injector.unavailable() == []
+    await injector.run(bench.clock.now())
 
 
 def evidence(bench: Bench, event: str, identity: str = "f0") -> str:
@@ -46,7 +55,8 @@ async def test_a_kill_and_a_pause_are_proven(tmp_path: Path) -> None:
     """A dead server refuses the handshake's connection, a stopped one leaves it open."""
     async with running("standalone", tmp_path, "processes") as bench:
         await started(bench)
-        await bench.inject(kill("primary"), {"kind": "pause", "target": "primary", "for_s": 1.0})
+        await inject(bench, 0, kill("primary"))
+        await inject(bench, 1, {"kind": "pause", "target": "primary", "for_s": 1.0})
         assert "ended by SIGKILL and refuses connections" in evidence(bench, "confirm")
         assert "answers PING" in evidence(bench, "confirm_heal")
         assert "state T, no PONG within 300 ms" in evidence(bench, "confirm", "f1")
@@ -58,15 +68,9 @@ async def test_a_kill_and_a_pause_are_proven(tmp_path: Path) -> None:
 async def test_a_crowded_server_turns_handshakes_away(tmp_path: Path) -> None:
     """Connections beyond `maxclients` end before they are encrypted; others count when open."""
     async with running("standalone", tmp_path, "processes") as bench:
-        await started(bench)
-        limit = spec("config", settings={"maxclients": "30"})
-        storm = spec("connect-storm", connections=60)
-        faults = PlannedFault("f0", 0.0, 1.5, limit), PlannedFault("f1", 0.3, 1.2, storm)
-        plan = Plan(1, {}, faults, (), ())
-        injector = Injector(plan, bench.deployment, bench.context, bench.writer, bench.clock)
-        await injector.run(bench.clock.now())
-        assert "connections are in use" in evidence(bench, "confirm")
-        said = evidence(bench, "confirm", "f1")
+        await started(bench, config={"maxclients": "30"})
+        await inject(bench, 0, spec("connect-storm", connections=60))
+        said = evidence(bench, "confirm")
         assert "maxclients 30" in said
         assert " refused 0 " not in said
 
@@ -80,7 +84,7 @@ async def test_slots_move_between_nodes_that_ask_for_a_login(tmp_path: Path) -> 
         [name] = await resolve_nodes("primary-of:tasks", bench.deployment, Choices(1, "x"))
         home = bench.deployment.node(name)
         await command(home, "SET", key, "1")
-        await bench.inject(spec("slot-move", "primary-of:tasks", slots=3, open_s=0.1))
+        await inject(bench, 0, spec("slot-move", "primary-of:tasks", slots=3, open_s=0.1))
         assert "with 1 keys moved from" in evidence(bench, "confirm")
         assert await command(home, "GET", key) == "1"
 
@@ -99,8 +103,7 @@ async def test_cuts_and_latency_are_seen_through_tls(tmp_path: Path) -> None:
     """Each mode has its evidence on encrypted links, and its heal as well."""
     async with running("sentinel", tmp_path, "processes") as bench:
         await started(bench, workers=1)
-        specs = [{**cut, "target": "all-nodes", "workers": "worker:0"} for cut, _ in CUTS]
-        await bench.inject(*specs, lasts=0.7)
-        for number, (_, said) in enumerate(CUTS):
+        for number, (cut, said) in enumerate(CUTS):
+            await inject(bench, number, {**cut, "target": "all-nodes", "workers": "worker:0"})
             assert said in evidence(bench, "confirm", f"f{number}")
         assert "held PONG arrived on the same connection" in evidence(bench, "confirm_heal")

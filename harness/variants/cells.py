@@ -1,0 +1,81 @@
+"""What is to be run: the cells of the matrix, each a scenario on a host with a variant."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from harness.catalogue import find_scenario
+from harness.options import RunOptions, load_with_options
+from harness.plan import make_plan
+
+if TYPE_CHECKING:
+    from harness.variants.record import Run
+
+FILE = Path(__file__).parent / "matrix.yaml"
+TRIES = 3  # of a cell whose runs prove nothing
+PROVEN = ("pass", "fail")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One scenario on a host, with a variant."""
+
+    host: str
+    scenario: str
+    variant: str
+    seed: int
+    changes: dict[str, Any]
+
+    def options(self, reports: Path) -> RunOptions:
+        """Return the choices of its run."""
+        return RunOptions(seed=self.seed, reports=reports, overrides=self.changes)
+
+    @property
+    def title(self) -> str:
+        """Return what progress calls it."""
+        return f"{self.scenario} on {self.host}, {self.variant}"
+
+    @property
+    def content(self) -> str:
+        """Return a short name of all that its plan says: another plan is another cell."""
+        scenario = load_with_options(find_scenario(self.scenario), self.options(Path("reports")))
+        plan = make_plan(scenario, self.seed).to_json()
+        return hashlib.blake2b(plan, digest_size=5).hexdigest()
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The file: which page has the tables, and the cells in their order."""
+
+    page: str
+    variants: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+def read_matrix() -> Matrix:
+    """Return what matrix.yaml says."""
+    raw = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    cells = tuple(
+        Cell(host, scenario, variant, raw["seed"], {**raw["size"], **changes, "host": host})
+        for variant, changes in raw["variants"].items()
+        for host, scenarios in raw["hosts"].items()
+        for scenario in scenarios
+    )
+    return Matrix(raw["page"], tuple(raw["variants"]), cells)
+
+
+def missing(cells: Iterable[Cell], runs: Iterable[Run]) -> Iterator[Cell]:
+    """Yield the cells without a run that proves something, as long as there are tries left."""
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        found.setdefault(run.content, []).append(run.verdict)
+    for cell in cells:
+        verdicts = found.get(cell.content, [])
+        if len(verdicts) < TRIES and not set(PROVEN) & set(verdicts):
+            yield cell

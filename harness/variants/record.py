@@ -1,0 +1,65 @@
+"""reports/deployments.json: what every run found, in the order of the runs; none is taken out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import orjson
+
+from harness.files import locked, write_record
+from harness.options import RunResult
+from harness.repeat import commit, left_running, now
+from harness.variants.cells import Cell
+
+FILE = "deployments.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a cell. `red` are the guarantees that did not hold, or lacked evidence."""
+
+    host: str
+    scenario: str
+    variant: str
+    content: str
+    seed: int
+    verdict: str
+    red: list[str]
+    left_running: list[str]
+    commit: str
+    date: str
+
+
+def of(cell: Cell, result: RunResult) -> Run:
+    """Return what a judged run of a cell found."""
+    assert result.judgement is not None, "the caller looked"
+    findings = result.judgement.findings
+    return Run(
+        host=cell.host,
+        scenario=cell.scenario,
+        variant=cell.variant,
+        content=cell.content,
+        seed=cell.seed,
+        verdict=str(result.judgement.verdict),
+        red=[f.name for f in findings if f.applicable and f.verdict != "pass"],
+        left_running=left_running(result),
+        commit=commit(),
+        date=now(),
+    )
+
+
+def read(reports: Path) -> list[Run]:
+    """Return the recorded runs; none when nothing was recorded yet."""
+    path = reports / FILE
+    if not path.exists():
+        return []
+    return [Run(**entry) for entry in orjson.loads(path.read_bytes())["runs"]]
+
+
+def add(reports: Path, run: Run) -> None:
+    """Record a run; safe against other processes that do the same."""
+    with locked(reports / FILE):
+        runs = [asdict(each) for each in (*read(reports), run)]
+        write_record(reports / FILE, {"schema": SCHEMA, "runs": runs})

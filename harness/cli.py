@@ -88,6 +88,7 @@ def cli() -> None:
 @click.option("--keep-data", is_flag=True, help="Keep Redis and database files.")
 @click.option("--subnet", metavar="127.X.Y", help="Lease this loopback /24, else any free one.")
 @external_options
+@click.option("--otlp-forward", metavar="URL", help="Send the spans on to this collector too.")
 @click.option("--abort-on", metavar="COND", help="End the load early, as on 'errors>5%'.")
 @click.option("--plan-only", is_flag=True, help="Print the plan as JSON and stop.")
 @click.option("--quiet", is_flag=True, help="Say only the end.")

@@ -42,6 +42,7 @@ def options(
     flags: Flags | None = None,
     abort_on: str | None = None,
     machines: tuple[str, int, tuple[str, ...]] | None = None,
+    otlp_forward: str | None = None,
     **choices: Any,
 ) -> RunOptions:
     """Return the command line's choices; a missing seed is drawn."""
@@ -49,18 +50,24 @@ def options(
     from harness.load.abort import Condition
     from harness.load.machines import Master
     from harness.targets.external.description import describe
+    from harness.traces.forward import ForwardTo
 
     seed = fresh_seed() if seed is None else seed
     overrides = {**_where(host, images), **parse_overrides(pairs)}
-    if machines and flags and flags.only_allows:  # the machines', not an external target's
+    allowed = flags.allow_host if flags else ()
+    forward = ForwardTo.parse(otlp_forward, allowed) if otlp_forward else None
+    if (machines or forward) and flags and flags.only_allows:  # not of an external target
         flags = None
     external = describe(flags, choices.get("target")) if flags else None
+    if external and forward:
+        raise UserError("--otlp-forward: where the spans of an external deployment go is its own")
     condition = Condition.parse(abort_on) if abort_on else None
     return RunOptions(
         seed=seed,
         overrides=overrides,
         pins=single(packages),
         external=external,
+        forward=forward,
         abort_on=condition,
         master=Master.parse(*machines) if machines else None,
         **choices,

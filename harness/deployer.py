@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from harness.deploy.balancer import start_balancer
+from harness.deploy.collector import start_collector
 from harness.deploy.database import start_database
 from harness.deploy.folder import RunFolder
 from harness.deploy.host import ProcessHost
@@ -21,6 +22,7 @@ from harness.network.links import Links
 from harness.network.toxiproxy import find_toxiproxy, start_toxiproxy
 from harness.plan import Plan
 from harness.scenario import Scenario
+from harness.targets.base import TRACES
 from harness.targets.subject import Subject
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ class Deployer:
         run: RunFolder,
         writer: HistoryWriter,
         say: Callable[[str], None],
+        forward: str = "",
     ) -> None:
         self.scenario = scenario
         self.subject = subject
@@ -44,6 +47,7 @@ class Deployer:
         self.writer = writer
         self.clock = writer.clock
         self.say = say
+        self.forward = forward  # another collector, for the spans as well
         self.links: Links | None = None
         self.host: Host | None = None
 
@@ -56,6 +60,7 @@ class Deployer:
             self._redis(host, deployment),
             start_provider(guardian, deployment, self.run, self.clock),
             start_database(guardian, deployment, self.scenario, self.say),
+            self._collector(guardian, deployment),
         )
         await self._link(guardian, deployment, host)
         await self._workers(guardian, deployment)
@@ -63,6 +68,16 @@ class Deployer:
             boxed = host.boxed(self.scenario.images.nginx)
             await start_balancer(guardian, deployment, self.run, boxed)
         return deployment
+
+    async def _collector(self, guardian: Guardian, deployment: Deployment) -> None:
+        """Start the collector when the scenario wants traces and the target sends any."""
+        if (telemetry := self.scenario.telemetry) is None:
+            return
+        target = deployment.target
+        if TRACES not in target.capabilities:
+            self.say(f"no traces: target {target.label} does not offer {TRACES}")
+            return
+        await start_collector(guardian, deployment, self.run, self.clock, telemetry, self.forward)
 
     async def _redis(self, host: Host, deployment: Deployment) -> None:
         """Start Redis, or only make ready for it when the workers are to come first."""

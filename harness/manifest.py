@@ -54,6 +54,7 @@ class Manifest:
             "links": bool(deployment.links),
             "nodes": {n.name: f"{n.host}:{n.port}" for n in deployment.nodes},
             "sentinels": {n.name: f"{n.host}:{n.port}" for n in deployment.sentinels},
+            "redis_addresses": deployment.redis_addresses,
             "urls": [worker.url for worker in deployment.workers],
         }
         if (balancer := deployment.balancer) is not None:

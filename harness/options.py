@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from harness.load.machines import Master
     from harness.scenario import Scenario
     from harness.targets.external.description import External
+    from harness.traces.forward import ForwardTo
 
 OPEN_MAPPINGS = ("bounds.", "enough.", "environment.", "redis.config.")
 SEEDS = 1_000_000  # short enough to read aloud, long enough not to repeat
@@ -42,6 +43,7 @@ class RunOptions:
     target: str | None = None  # None: the scenario's own
     target_command: str | None = None
     external: External | None = None  # the deployment that runs already
+    forward: ForwardTo | None = None  # another collector, which gets the spans too
     abort_on: Condition | None = None  # ends the load early
     pins: tuple[Pin, ...] = ()  # versions of packages that the workers run with
     reports: Path = Path("reports")
@@ -76,6 +78,8 @@ class RunOptions:
             from harness.targets.external.fit import fitted
 
             scenario = fitted(scenario, self.external)
+        if self.forward is not None and scenario.telemetry is None:
+            scenario = changed(scenario, {"telemetry": True})
         return scenario if "expected" in self.changes else of_its_side(scenario, self.pins)
 
     def command_line(self, scenario: str) -> str:
@@ -97,6 +101,8 @@ class RunOptions:
             words += shlex.split(self.external.source)
         elif self.target:
             words += ["--target", self.target]
+        if self.forward:
+            words += self.forward.words
         if self.abort_on:
             words += ["--abort-on", self.abort_on.text]
         if self.target_command:

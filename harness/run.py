@@ -112,7 +112,8 @@ class Conductor:
         self.writer = HistoryWriter(run.history, "harness", self.clock)
         self.subject = subject
         kind = Deployer if options.external is None else attached()
-        self.deployer = kind(scenario, subject, run, self.writer, progress.note)
+        forward = options.forward.url if options.forward else ""
+        self.deployer = kind(scenario, subject, run, self.writer, progress.note, forward)
         self.manifest = Manifest(run, scenario, plan, options, subject)
 
     async def perform(self) -> None:

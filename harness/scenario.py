@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from harness.bug_specs import Bug, Side
 from harness.errors import UserError
@@ -15,6 +15,7 @@ from harness.expectation import check_expectations
 from harness.fault_specs import FAULT_SPECS, Fault, Model
 from harness.load_specs import PARTS, Load
 from harness.shape import Stretch, make_shape
+from harness.telemetry_specs import Telemetry, switched
 from harness.verdict import Verdict
 from harness.vocabulary import check_names
 
@@ -79,6 +80,7 @@ class Scenario(Model):
     duration_s: float = Field(20, gt=0)
     faults: tuple[Fault, ...] = ()
     focus: Focus = Focus()
+    telemetry: Telemetry | None = None
     enough: dict[str, float] = Field({})
     guarantees: tuple[str, ...] = ()  # empty means all
     bounds: dict[str, float] = Field({})
@@ -88,6 +90,11 @@ class Scenario(Model):
     target: str = "runtime"
     environment: dict[str, str | None] = Field({})  # None: without that variable
     tags: tuple[str, ...] = ()
+
+    @field_validator("telemetry", mode="before")
+    @classmethod
+    def _on_or_off(cls, value: Any) -> Any:
+        return switched(value)
 
     @model_validator(mode="after")
     def _names_exist(self) -> Scenario:
@@ -199,6 +206,7 @@ def _keys_at(full: tuple[Any, ...]) -> list[str]:
         "redis": Redis,
         **PARTS,
         "focus": Focus,
+        "telemetry": Telemetry,
         "bug": Bug,
         **dict.fromkeys(SIDES, Side),
         **FAULT_SPECS,

@@ -63,6 +63,9 @@ GUARANTEES = (
     "faults-ridden-out",
     "others-undisturbed",
     "requests-end",
+    "traces-reach-redis",
+    "stop-trace-crosses",
+    "answer-trace-crosses",
     "fault-really-happened",
     "enough-load",
     "load-healthy",
@@ -77,6 +80,7 @@ LOADS: dict[str, str] = {  # guarantee → the rate under `focus` without which 
     "nobody-lingers": "visits_per_s",
     "usage-ends": "visits_per_s",
 }
+TRACED = frozenset({"traces-reach-redis", "stop-trace-crosses", "answer-trace-crosses"})
 ENOUGH: dict[str, str] = {
     "stops": "acknowledged stops inside focus",
     "sign_outs": "acknowledged sign-outs inside focus",
@@ -103,15 +107,22 @@ def check_names(scenario: Scenario) -> None:
     """Raise ValueError for the first name in the scenario that does not exist."""
     for fault in scenario.faults:
         _check_fault(fault, scenario)
+    _check_guarantees(scenario)
+    for name in scenario.bounds:
+        _check(name, default_bounds(), "bound")
+    for name in scenario.enough:
+        _check(name, ENOUGH, "minimum load")
+
+
+def _check_guarantees(scenario: Scenario) -> None:
+    """Raise ValueError for a guarantee that does not exist, or has nothing to judge."""
     for name in (*scenario.guarantees, *scenario.expected_red):
         check_guarantee(name)
     for name in scenario.guarantees:
         if name in LOADS and not getattr(scenario.focus, LOADS[name]):
             raise ValueError(f"`{name}` has nothing to judge: add `focus: {{{LOADS[name]}: 0.5}}`")
-    for name in scenario.bounds:
-        _check(name, default_bounds(), "bound")
-    for name in scenario.enough:
-        _check(name, ENOUGH, "minimum load")
+        if name in TRACED and scenario.telemetry is None:
+            raise ValueError(f"`{name}` has nothing to judge: add `telemetry: on`")
 
 
 def _check_fault(fault: Fault, scenario: Scenario) -> None:

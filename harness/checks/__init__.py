@@ -18,6 +18,7 @@ from harness.checks import (
     sessions,
     sockets,
     tasks,
+    traces,
 )
 from harness.checks.base import Check
 
@@ -58,6 +59,9 @@ CHECKS: tuple[type[Check], ...] = (
     liveness.FaultsRiddenOut,
     liveness.OthersUndisturbed,
     answers.RequestsEnd,
+    traces.TracesReachRedis,
+    traces.StopTraceCrosses,
+    traces.AnswerTraceCrosses,
     coverage.FaultHappened,
     coverage.EnoughLoad,
     coverage.LoadHealthy,

@@ -23,6 +23,7 @@ class RunFacts(Facts):
     processes: int = 1  # load processes
     boot: tuple[FaultFact, ...] = ()  # faults that were over before the load: nothing excuses it
     parts: tuple[tuple[str, float, float], ...] = ()  # of the load: name, start, end, load seconds
+    redis_addresses: tuple[str, ...] = ()  # host:port of every server; empty: not known
     warm: float = 0.0  # when the warm-up was over
 
 
@@ -139,6 +140,7 @@ class FactsFold:
             ),
             processes=scenario.get("load", {}).get("processes", 1),
             parts=tuple((p["name"], p["start"], p["end"]) for p in self._plan.get("shape", ())),
+            redis_addresses=tuple(self._run.get("redis_addresses") or ()),
             warm=start + scenario.get("warmup_s", 0.0),
         )
 

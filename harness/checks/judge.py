@@ -26,7 +26,7 @@ from harness.history.reader import HistoryError, read_history
 from harness.history.records import COMPLETIONS, INFO, INVOKE, Record
 from harness.targets.base import PROCESSES, PROVIDER
 from harness.verdict import Verdict, worst
-from harness.vocabulary import LOADS
+from harness.vocabulary import LOADS, TRACED
 
 OPERATION_KINDS = COMPLETIONS | {INVOKE}
 COVERAGE = "coverage"
@@ -87,6 +87,7 @@ def _facts(raw: dict[str, Any]) -> RunFacts:
         "switches": tuple(raw["switches"]),
         "capabilities": frozenset(raw["capabilities"]),
         "planned": tuple(raw["planned"]),
+        "redis_addresses": tuple(raw.get("redis_addresses", ())),
         "parts": tuple((name, start, end) for name, start, end in raw["parts"]),
     }
     return RunFacts(**{**raw, **changed})
@@ -243,6 +244,9 @@ def _judge(
     load = LOADS.get(check.name)
     if load and not scenario["focus"][load]:
         reason = f"the scenario makes no such load (`focus.{load}`)"
+        return check.finding(Verdict.PASS, applicable=False, reason=reason)
+    if check.name in TRACED and not scenario.get("telemetry"):
+        reason = "the scenario has no traces (`telemetry: on`)"
         return check.finding(Verdict.PASS, applicable=False, reason=reason)
     if check.name in crashed:
         return check.finding(Verdict.UNKNOWN, reason=crashed[check.name])

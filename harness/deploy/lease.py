@@ -21,6 +21,7 @@ PORTS = (  # the first address of each kind of part, see the layout in docs/arch
     (2, 8474),
     (3, 9000),
     (4, 8080),
+    (5, 4318),
     (10, 6379),
     (10, 16379),
     (30, 26379),

@@ -184,6 +184,15 @@ class Link:
     silent: tuple[tuple[str, int], ...] = ()  # earlier addresses, whose connections are half open
 
 
+@dataclass(frozen=True)
+class Tracing:
+    """Where workers send their spans, for which share of requests, and the run's name on them."""
+
+    collector: str  # base URL of OTLP over HTTP
+    share: float
+    run: str
+
+
 @dataclass
 class Deployment:
     """Everything that runs. Filled in stages: nodes, provider, links, workers, balancer."""
@@ -207,6 +216,7 @@ class Deployment:
     host: Host | None = None  # of the Redis servers, once they are started
     security: Security | None = None  # of the Redis servers, once they are placed
     vetted: bool = False  # its hosts may be loaded although they are not 127.0.0.0/8
+    tracing: Tracing | None = None  # None: workers send no spans
     max_rate: float = 0  # requests/s of all load processes together; 0: no limit
 
     @property
@@ -226,6 +236,13 @@ class Deployment:
             return self.access
         links = tuple(link.listen for link in self.links if link.worker == worker)
         return replace(self.access, nodes=links, sentinels=())
+
+    @property
+    def redis_addresses(self) -> list[str]:
+        """Return host:port of every server as workers name it: its own, or without hook a link."""
+        if self.hooked or not self.links:
+            return [f"{n.host}:{n.port}" for n in (*self.nodes, *self.sentinels)]
+        return [f"{link.listen[0]}:{link.listen[1]}" for link in self.links]
 
     def node(self, name: str) -> Node:
         """Return a node or sentinel by name."""

@@ -80,6 +80,7 @@ def worker_spec(deployment: Deployment, run: RunFolder, worker: Worker) -> Worke
     """Return what the target needs to know; workers share the database folder and the secret."""
     data = run.data / "target"
     data.mkdir(parents=True, exist_ok=True)
+    tracing = deployment.tracing
     return WorkerSpec(
         number=worker.number,
         host=worker.host,
@@ -90,6 +91,9 @@ def worker_spec(deployment: Deployment, run: RunFolder, worker: Worker) -> Worke
         data_directory=str(data.resolve()),
         secret=_secret(run.data / "secret"),
         database_url="" if deployment.database is None else deployment.database.url,
+        collector=tracing.collector if tracing else "",
+        trace_share=tracing.share if tracing else 1.0,
+        run=tracing.run if tracing else "",
         extra={n: value for n, value in deployment.variables.items() if value is not None},
     )
 

@@ -30,7 +30,12 @@ def read_history(folder: Path) -> Iterator[Record]:
     paths = sorted(folder.glob("*.jsonl"))
     if not paths:
         raise HistoryError(f"{folder}: expected history files (*.jsonl), found none")
-    return heapq.merge(*(_sorted(_lines(path)) for path in paths), key=_TIME)
+    return heapq.merge(*map(read_file, paths), key=_TIME)
+
+
+def read_file(path: Path) -> Iterator[Record]:
+    """Yield the records of one file by time, its header first; raise HistoryError."""
+    return _sorted(_lines(path))
 
 
 def _sorted(records: Iterator[Record]) -> Iterator[Record]:

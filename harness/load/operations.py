@@ -16,6 +16,8 @@ from harness.history.records import INFO, OK
 from harness.load.accounts import SESSION_COOKIE, Account
 from harness.load.context import LoadContext
 from harness.load.streams import Stream
+from harness.targets.base import TRACES
+from harness.traces.identity import TraceIdentity
 
 CONNECT_TIMEOUT_S = 2.0
 REQUEST_TIMEOUT_S = 10.0
@@ -57,6 +59,9 @@ class Operations:
         most = context.scenario.load.connections
         numbers = range(len(entry.urls))
         self._sessions = [_session(entry.url(n), environment, most) for n in numbers]
+        telemetry = context.scenario.telemetry
+        traced = telemetry is not None and TRACES in context.setup.capabilities
+        self._share = telemetry.sample if telemetry is not None and traced else None
         self._free = [BoundedSemaphore(most) for _ in numbers]
 
     def me(self, account: Account, worker: int | None, scheduled: float | None = None) -> Answer:
@@ -194,11 +199,13 @@ class Operations:
         had to wait for a free connection is recorded with the time when it was `sent`.
         """
         self._context.pace()
-        identity = self._writer.invoke(op, worker=worker, **args)
+        trace = None if self._share is None else TraceIdentity.new(self._share)
+        traced = {"trace": trace.trace} if trace and trace.sampled else {}
+        identity = self._writer.invoke(op, worker=worker, **args, **traced)
         began = self._context.clock.now()
         with self._free[worker or 0]:
             sent = self._context.clock.now()
-            answer = self._request(op, account, worker, request, also_ok)
+            answer = self._request(op, account, worker, request, also_ok, trace)
         fields: dict[str, Any] = {"sent": sent} if sent - began > QUEUED_S else {}
         if answer.ok:
             try:
@@ -226,9 +233,12 @@ class Operations:
         worker: int | None,
         request: tuple[str, str, dict[str, Any] | None],
         also_ok: tuple[int, ...],
+        trace: TraceIdentity | None,
     ) -> Answer:
         method, path, fields = request
         headers = account.headers() | self._entry.pin(worker)
+        if trace is not None:
+            headers["traceparent"] = trace.traceparent
         data = None
         if fields is not None:
             headers |= _JSON

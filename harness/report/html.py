@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.report import chart
+from harness.report import chart, traces
 from harness.report.arrivals import HEADS, latency_rows
 from harness.report.saved import SavedRun
 from harness.report.series import Mark, Operation, Series
@@ -62,6 +62,8 @@ def render(saved: SavedRun, judgement: Judgement, series: Series, picture: str, 
     """Return the report as one HTML document, with what `chart.timeline` drew."""
     from markupsafe import Markup
 
+    drawn = traces.drawn(saved.root, series)
+    linked = {each.operation.id: each.anchor for each in drawn}
     findings = [_finding(finding, series) for finding in ordered(judgement.findings)]
     return _template().render(
         css=Markup((HERE / "report.css").read_text(encoding="utf-8")),  # noqa: S704  # our file
@@ -84,6 +86,9 @@ def render(saved: SavedRun, judgement: Judgement, series: Series, picture: str, 
         rerun=saved.rerun,
         findings=findings,
         examples=[finding for finding in findings if finding["examples"]],
+        traces=drawn,
+        linked=linked,
+        trace_workers=sorted({each.operation.worker for each in drawn} - {None}),
         operations=_operations(series),
         latency_heads=HEADS,
         latencies=latency_rows((judgement.statistics or {}).get("latency", ())),
@@ -161,7 +166,7 @@ def _operation(entry: Operation | dict[str, Any], origin: float) -> dict[str, An
             "sent": f"{entry.sent:.3f} s",
             "took": took,
             "outcome": entry.outcome,
-            "args": brief(entry.args),
+            "args": brief(entry.args, without=("trace",)),
             "result": brief(entry.result),
         }
     t = entry["t"] - origin

@@ -46,3 +46,18 @@
   });
   svg.addEventListener("mouseleave", hide);
 })();
+
+// A link to a trace opens it.
+(function () {
+  "use strict";
+  function open() {
+    const found = location.hash && document.getElementById(location.hash.slice(1));
+    const details = found && found.closest("details");
+    if (details) {
+      details.open = true;
+      found.scrollIntoView();
+    }
+  }
+  window.addEventListener("hashchange", open);
+  open();
+})();

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from harness.report.series import Mark, Series, SeriesFold, origin_of, planned_steps
+from harness.report.slowest import SlowestFold
 
 if TYPE_CHECKING:
     from harness.checks.judge import Judgement
@@ -77,13 +78,15 @@ def fold(folder: RunFolder, judgement: Judgement) -> Series:
     wanted = {
         name for f in judgement.findings for example in f.examples for name in example.operations
     }
-    folding = SeriesFold(wanted=wanted)
+    folding, slowest = SeriesFold(wanted=wanted), SlowestFold()
     try:
         folding.series.origin = origin_of(read_history(folder.history))
         for record in read_history(folder.history):
             folding.feed(record)
+            slowest.feed(record)
     except HistoryError as error:
         series = folding.series
         series.notes.append(Mark(series.end, f"not drawn further: {error}", "error"))
+    folding.series.slowest = slowest.finish(folding.series.origin)
     folding.series.planned = planned_steps(_read(folder.plan).get("timetable", ()))
     return folding.finish()

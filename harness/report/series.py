@@ -107,6 +107,7 @@ class Series:
     story: list[Mark] = field(default_factory=list)
     notes: list[Mark] = field(default_factory=list)
     wanted: dict[str, list[Operation | Record]] = field(default_factory=dict)
+    slowest: list[Operation] = field(default_factory=list)  # of those that have a trace
     records: int = 0
     unreadable: int = 0  # records that could not be drawn
     origin: float = 0.0

@@ -22,6 +22,7 @@ CONFIG = "config"  # an admin changes configuration that all workers use
 SIGN_IN_LIMIT = "sign_in_limit"  # sign-ins of one account are limited, across workers
 PRESENCE = "presence"  # who is online, which models are in use, on any worker
 MODEL_LISTS = "model_lists"  # /api/models lists the provider's models; ?refresh=true asks anew
+TRACES = "traces"  # sends OpenTelemetry spans, and continues the trace of a request's header
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"  # databases, as in the scenario file
 
@@ -52,6 +53,9 @@ class WorkerSpec:
     data_directory: str
     secret: str
     database_url: str = ""  # of the run's PostgreSQL; empty: a file of the target's own
+    collector: str = ""  # OTLP over HTTP; empty: send no spans
+    trace_share: float = 1.0  # of the requests that come without a trace
+    run: str = ""  # what spans say of where they come from
     extra: dict[str, str] = field(default_factory=dict)
 
 

@@ -22,6 +22,7 @@ from harness.targets.base import (
     SIGN_IN_LIMIT,
     SQLITE,
     STOP_STATES,
+    TRACES,
     Permissions,
     RedisAccess,
     Target,
@@ -39,7 +40,7 @@ class RuntimeTarget(Target):
     capabilities: frozenset[str] = frozenset(
         {
             *(SESSION_DATA, STOP_STATES, RESYNC_HINT, READY),
-            *(CONFIG, SIGN_IN_LIMIT, MODEL_LISTS, PRESENCE),
+            *(CONFIG, SIGN_IN_LIMIT, MODEL_LISTS, PRESENCE, TRACES),
         }
     )
     channels: ClassVar[Mapping[str, str]] = {
@@ -79,6 +80,7 @@ class RuntimeTarget(Target):
             # the load measures the distributed layer, not the password hash
             "ARGON2_TIME_COST": "1",
             "ARGON2_MEMORY_KIB": "8192",
+            **trace_environment(worker),
             **worker.extra,
         }
 
@@ -108,6 +110,23 @@ KEYS = {  # as in runtime/redis/keys.py, pinned by a test; the tag in braces dec
     "tasks": f"{PREFIX}:tasks",
     "sessions": f"{PREFIX}:session_pool",
 }
+
+
+def trace_environment(worker: WorkerSpec) -> dict[str, str]:
+    """Return the variables that send spans to the run's collector, soon: a kill loses the rest."""
+    if not worker.collector:
+        return {}
+    return {
+        "ENABLE_OTEL": "true",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": worker.collector,
+        "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+        "OTEL_TRACES_SAMPLER_ARG": str(worker.trace_share),
+        "OTEL_RESOURCE_ATTRIBUTES": f"harness.run={worker.run}",
+        "OTEL_BSP_SCHEDULE_DELAY": "200",
+        "OTEL_BSP_MAX_QUEUE_SIZE": "65536",  # the library's 2048 drops spans of busy seconds
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "1024",
+    }
 
 
 def redis_environment(redis: RedisAccess) -> dict[str, str]:

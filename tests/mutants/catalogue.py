@@ -54,6 +54,7 @@ LONGER_CUT = (
     *("warmup_s=1", "duration_s=11", "load.users=20", "load.chats.tokens=30"),
     "enough={stops: 20, sign_outs: 12, canaries_per_pair: 30}",
 )
+SHORT_TRACED = ("warmup_s=1", "duration_s=6", "enough={}")
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
@@ -159,5 +160,24 @@ MUTANTS: tuple[Mutant, ...] = (
         # While the links are held every request blocks for half a second; /health waits its turn.
         may=frozenset({"health-answers"}),
         settings=SHORT_CUT,
+    ),
+    Mutant(
+        "events-without-trace",
+        "traced-standalone",
+        must=frozenset({"answer-trace-crosses"}),
+        fast=True,
+        settings=SHORT_TRACED,
+    ),
+    Mutant(
+        "stop-without-trace",
+        "traced-standalone",
+        must=frozenset({"stop-trace-crosses"}),
+        settings=SHORT_TRACED,
+    ),
+    Mutant(
+        "commands-lose-their-trace",
+        "traced-cluster",
+        must=frozenset({"traces-reach-redis"}),
+        settings=SHORT_TRACED,
     ),
 )

@@ -37,6 +37,7 @@ class History:
 
     def __init__(self, fault: bool = True, **scenario: Any) -> None:
         self.records: list[Record] = []
+        self.about: dict[str, Any] = {"workers": WORKERS}  # what run.json says
         self.capabilities = ["session_data", "stop_states", "resync_hint", "ready"]
         self.capabilities += ["config", "sign_in_limit", "model_lists", "presence"]
         faults = [{"kind": "kill", "target": "primary", "at": 8, "for_s": 5}] if fault else []
@@ -100,7 +101,7 @@ class History:
         """Write plan, run.json and history; return the judgement. `cut` is a cut last line."""
         run = RunFolder.create(folder)
         run.plan.write_bytes(make_plan(self.scenario, 1).to_json())
-        about = {"workers": WORKERS, "capabilities": self.capabilities}
+        about = {**self.about, "capabilities": self.capabilities}
         (run.root / "run.json").write_bytes(orjson.dumps(about))
         header = {"t": 0.0, "k": "header", "source": "load-0", "base": 0, "offset": 0, "error": 0}
         lines = [header, *sorted(self.records, key=lambda r: r["t"])]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.verdict import Verdict
+from harness.vocabulary import TRACED
 from tests.unit import planted_changes as planted
 from tests.unit.histories import (
     END,
@@ -30,8 +31,9 @@ def test_a_healthy_history_keeps_every_guarantee(fault: bool, tmp_path: Path) ->
     wrong = {f.name: f.reason for f in judgement.findings if f.verdict != Verdict.PASS}
     assert not wrong
     idle = [f.name for f in judgement.findings if not f.applicable]
-    # no client only polls, no bound is stated, and no fault spares a worker
-    assert idle == ["handshakes-kept", "faults-ridden-out", "others-undisturbed"]
+    # no client only polls, no bound is stated, no fault spares a worker, and nothing is traced
+    untraced = [name for name in names() if name in TRACED]
+    assert idle == ["handshakes-kept", "faults-ridden-out", "others-undisturbed", *untraced]
     assert judgement.outcome == "as_expected"
 
 
@@ -326,5 +328,6 @@ def test_every_guarantee_is_covered_here() -> None:
     known = {n for n, _, _ in BROKEN} | {n for n, _ in THIN} | {"enough-load"}
     known |= {"others-undisturbed"}  # in test_checks_excuses, with a fault that spares a worker
     known |= {"faults-ridden-out"}  # the same, with its bound
+    known |= TRACED  # in test_checks_traces, with traces
     assert known == set(names())
     assert END > HEAL > SWITCH > KILL

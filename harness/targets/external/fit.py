@@ -54,6 +54,7 @@ def fitted(scenario: Scenario, told: External) -> Scenario:
     changes: dict[str, Any] = {}
     if told.without_faults:
         changes |= {"faults": [], "redis.absent_at_boot_s": 0, "environment": {}}
+    changes["telemetry"] = False  # its workers' variables are not the harness's to set
     changes |= {"balancer": "none", "host": "processes", "workers": len(told.urls)}
     if told.topology:
         changes["topology"] = told.topology

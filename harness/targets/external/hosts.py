@@ -9,12 +9,14 @@ from urllib.parse import urlsplit
 
 from harness.errors import UserError
 
+HARM = "Load and faults may harm what runs there"
 
-def require_allowed(urls: Iterable[str], allowed: Collection[str]) -> None:
+
+def require_allowed(urls: Iterable[str], allowed: Collection[str], why: str = HARM) -> None:
     """Raise UserError for the first URL whose host is neither loopback nor allowed by name.
 
     A name is resolved, and every address of it must be loopback: one that is not is where some
-    of the load would go.
+    of the load would go. `why` says what the user is asked to think of.
     """
     for url in urls:
         host = urlsplit(url).hostname or ""
@@ -23,8 +25,8 @@ def require_allowed(urls: Iterable[str], allowed: Collection[str]) -> None:
         addresses = resolve(host, url)
         if strange := [address for address in addresses if not _is_loopback(address)]:
             raise UserError(
-                f"{url}: {_named(host, strange)} is not this machine. Load and faults may harm "
-                f"what runs there; if it is yours to test, say so by --allow-host {host}"
+                f"{url}: {_named(host, strange)} is not this machine. {why}; "
+                f"if it is yours to test, say so by --allow-host {host}"
             )
 
 

@@ -49,14 +49,15 @@ class Collector:
 
     async def traces(self, request: web.Request) -> web.Response:
         """Answer POST /v1/traces."""
-        body = await request.read()
         try:
             _require_protobuf(request)
+            body = await request.read()
             spans = parse_export(body)
-        except ValueError as error:
+        except (ValueError, web.RequestPayloadError) as error:  # the latter: not compressed as said
             self.refused += 1
-            self.writer.record("note", level="error", text=f"an export of spans: {error}")
-            return web.Response(status=BAD_REQUEST, text=str(error))
+            said = " ".join(str(error).split())
+            self.writer.record("note", level="error", text=f"an export of spans: {said}")
+            return web.Response(status=BAD_REQUEST, text=said)
         self.store.take(span_records(spans, self.writer.clock))
         return await self._answer(request, body)
 

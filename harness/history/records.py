@@ -5,7 +5,7 @@ Every file starts with a header; every file has one writer; readers merge by `t`
 | k | other fields | meaning |
 |---|---|---|
 | header | source, base, wall, offset, error | who wrote the file; base is CLOCK_MONOTONIC; offset and error (s) bring another machine's clock to this one's |
-| invoke | id, op, worker, args… | an operation was sent; `id` is unique in the run |
+| invoke | id, op, worker, args… | an operation was sent; `id` is unique in the run; `trace` is the id of its trace, when it has one |
 | ok, fail, info | id, op, result… or error | it happened; it definitely did not; nobody knows (may still happen) |
 | run | stream, socket, first, last, t0 | consecutive tokens `first…last` of one stream reached one socket, from `t0` to `t`; a gap, repeat or reordering starts a new run |
 | end | stream, socket, event | the socket was told the stream's end: event `done`, `cancel` or `error` |
@@ -16,11 +16,12 @@ Every file starts with a header; every file has one writer; readers merge by `t`
 | fault | id, event, name, kind, target, nodes, workers, evidence | event `inject`, `confirm`, `heal`, `confirm_heal` or `error` |
 | switch | node, observer, why | the instant a new primary could serve (`+switch-master`, slots shown, first PING) |
 | role | node, role | a node's role as seen over a direct connection, on change |
-| sample | probe, values… | probe `worker` (worker, connections, rss, fds, threads, cpu, log: bytes), `redis` (node, clients, memory, ops, role, …), `health` (worker, path, status, ms; of a refusal its detail), `process` (name, cpu, rss; of everything but the workers; cpu of name `machine` is that of all programs) |
+| sample | probe, values… | probe `worker` (worker, connections, rss, fds, threads, cpu, log: bytes), `redis` (node, clients, memory, ops, role, …), `health` (worker, path, status, ms; of a refusal its detail), `process` (name, cpu, rss; of everything but the workers; cpu of name `machine` is that of all programs), `collector` (spans, dropped, refused, forwarded, not_forwarded: counts so far) |
 | stall | worker, ms, raw_ms | the worst loop stall of the last period, less the thread's run delay and what the hypervisor took |
 | exit | name, status, expected | a process of the run ended; `expected` when a fault or the end of load meant it to |
 | phase | name | plan, deploy, prepare, warmup, load, quiesce, collect, teardown; `t` is its start |
 | focus | event | event `begin` or `end` of a focus window |
+| span | span, parent, trace, t0, name, kind, worker, attributes | of a worker's trace, from `t0` to `t`: kind `server`, `client`, `consumer` or `internal`; `error` when it failed; `instance` instead of worker when that is not one of ours |
 | note | text, level | anything a reader of the log should see |
 
 Operations (`op`), their arguments and results:

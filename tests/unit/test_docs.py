@@ -25,6 +25,7 @@ from harness.report.html import FILES, FOLDERS
 from harness.report.summary import __doc__ as summary_format
 from harness.scenario import Focus, Images, Redis, Scenario
 from harness.targets.external.description import External
+from harness.telemetry_specs import Telemetry
 from harness.verdict import ExitCode
 from harness.vocabulary import ENOUGH, NODE_ROLES, WORKER_ROLES, default_bounds
 from runtime.app import ROUTERS
@@ -74,6 +75,7 @@ PARTS = [
     ("Under `load.soak`:", Soak),
     ("Under `load.pollers`", Pollers),
     ("Under `focus`", Focus),
+    ("Under `telemetry`", Telemetry),
     ("Under `bug`", Bug),
     ("Of every side:", Side),
 ]

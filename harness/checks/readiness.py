@@ -28,7 +28,7 @@ class ReadyMeansWorking(Check):
     def __init__(self) -> None:
         self._owner: dict[str, int] = {}
         self._stops: dict[str, tuple[float, str]] = {}  # stream → acknowledged, id
-        self._closed: dict[str, float] = {}
+        self._closed: dict[str, float | None] = {}  # None: the provider has it open
         self._answers: dict[int, list[tuple[float, int]]] = defaultdict(list)  # worker → t, status
 
     def feed(self, record: Record) -> None:
@@ -38,8 +38,7 @@ class ReadyMeansWorking(Check):
             if record["probe"] == "health" and record["path"] == "/ready":
                 self._answers[record["worker"]].append((record["t"], record["status"]))
         elif kind == "stream":
-            if record["event"] == "close":
-                self._closed[record["stream"]] = record["t"]
+            self._closed[record["stream"]] = record["t"] if record["event"] == "close" else None
         elif record["op"] == "chat_start":
             self._owner[record["invoke"]["stream"]] = record["invoke"]["worker"]
         elif record.get("state") in EFFECTIVE:
@@ -49,9 +48,11 @@ class ReadyMeansWorking(Check):
         """Return the finding."""
         bound, bad, refused = facts.bounds["ready_while_broken_s"], Worst(), 0
         for stream, (acked, identity) in self._stops.items():
-            closed = self._closed.get(stream, end_of(facts))
             owner = self._owner.get(stream)
-            if owner is None or closed - acked <= bound + facts.clock_error:
+            if owner is None or stream not in self._closed:  # stopped before it ran anywhere
+                continue
+            closed = self._closed[stream] or end_of(facts)
+            if closed - acked <= bound + facts.clock_error:
                 continue
             answers = self._between(owner, acked, closed)
             if any(status != HTTP_OK for status in answers):

@@ -19,6 +19,7 @@ from harness.deploy.host import server_version
 from harness.deploy.lease import cache_folder
 from harness.deploy.postgres import program
 from harness.errors import MissingPart
+from harness.network import firewall
 from harness.network.dialhook.sitecustomize import check as hook_problem
 from harness.network.toxiproxy import find_toxiproxy
 from harness.verdict import ExitCode
@@ -57,6 +58,7 @@ def examine() -> list[Finding]:
         _redis,
         _hook,
         _toxiproxy,
+        _packet_filter,
         _nginx,
         _postgres,
         _engine,
@@ -101,6 +103,13 @@ def _toxiproxy() -> Finding:
     detail = str(found) if found else "not on the path nor in the cache: no network faults"
     remedy = "run `make setup`, or put toxiproxy-server 2.12.0 on the path"
     return Finding("toxiproxy-server", found is not None, detail, remedy, needed=False)
+
+
+def _packet_filter() -> Finding:
+    lacking = firewall.missing()
+    detail = f"no partitions between nodes: {lacking}" if lacking else "partitions between nodes"
+    remedy = "install iptables and run as root; other scenarios need neither"
+    return Finding("packet filter", not lacking, detail, remedy, needed=False)
 
 
 def _nginx() -> Finding:

@@ -29,6 +29,7 @@ from harness.faults.roles import resolve_nodes
 from harness.faults.views import ask, read_role
 from harness.network import firewall
 from harness.plan import Choices, PlannedFault
+from harness.scenario import Redis
 from harness.waiting import wait_for, wait_for_sync
 from tests.integration.test_faults_redis import Bench, running
 
@@ -130,10 +131,13 @@ async def test_replicas_alone_are_cut_off_and_few_replicas_refuse_writes(tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["held", "reset"])
-async def test_a_minority_of_a_cluster(tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize(
+    ("mode", "redis"), [("held", Redis()), ("reset", Redis(auth="acl", tls="mutual"))]
+)
+async def test_a_minority_of_a_cluster(tmp_path: Path, mode: str, redis: Redis) -> None:
     """The majority promotes a replica; the isolated primary refuses writes, and comes back."""
     async with running("cluster", tmp_path, "processes") as bench:
+        bench.redis = redis
         await bench.start()
         fault = _partition(bench, target="a-minority", mode=mode)
         evidence = await _begin(fault)

@@ -42,6 +42,13 @@ EXCUSED: list[tuple[str, Change]] = [
     ("config-agrees", planted.undecided_change),
     ("ready-means-working", planted.running("slow", 25, 34)),
     ("ready-means-working", lambda h: (planted.running("deaf", 25, 36.5)(h), planted.ready_no(h))),
+    (  # stopped before the provider was asked
+        "ready-means-working",
+        lambda h: (
+            h.op("chat_start", 24, stream="early"),
+            h.op("stop", 25, stream="early", by="task", outlives=True, state="requested"),
+        ),
+    ),
     ("nobody-lingers", lambda h: visit(h, "guest-1", 10, online=12)),
     ("limit-held", lambda h: tries(h, "limit-1", 12, 30)),
     ("limit-held", lambda h: tries(h, "limit-1", 30, 9, outcome="info")),

@@ -46,6 +46,15 @@ def test_a_missing_toxiproxy_is_only_a_warning(bare: Path) -> None:
     assert "make setup" in finding.remedy
 
 
+def test_a_packet_filter_out_of_reach_is_only_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs without partitions between nodes need no root."""
+    monkeypatch.setattr("harness.network.firewall.missing", lambda: "it wants root")
+    [finding] = [f for f in doctor.examine() if f.part == "packet filter"]
+    assert not finding.ok
+    assert not finding.needed
+    assert "no partitions between nodes: it wants root" in finding.detail
+
+
 def test_a_cache_that_cannot_be_written_is_told(bare: Path) -> None:
     """A file in the cache's place gives the variable to set."""
     (bare / "cache").write_text("")

@@ -40,7 +40,7 @@ def _options() -> dict[str, Any]:
     if most := os.environ.get("STOCK_MAX_CONNECTIONS"):
         options["max_connections"] = int(most)
     if seconds := os.environ.get("STOCK_SOCKET_TIMEOUT"):
-        options["socket_timeout"] = float(seconds)
+        options["socket_timeout"] = None if seconds == "none" else float(seconds)
     return options
 
 

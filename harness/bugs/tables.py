@@ -37,7 +37,8 @@ def source_link(source: str) -> str:
     repository, sign, number = source.partition("#")
     if "://" in source or not sign:
         return f"[{source.partition('://')[2].partition('/')[0]}]({source})"
-    return f"[{source}](https://github.com/{repository}/issues/{number})"
+    name = repository.rpartition("/")[2]
+    return f"[{name}#{number}](https://github.com/{repository}/issues/{number})"
 
 
 def list_table(bugs: Sequence[KnownBug]) -> str:
@@ -73,7 +74,8 @@ def _sides(bug: KnownBug, entries: Sequence[Entry], which: str) -> str:
     said = []
     for case in cases(bug, which):
         counts = tally(entries, bug.slug, case.side.label, bug.content)
-        said.append(f"{case.side.label}: {rate(case.expected, counts)}")
+        label = case.side.label.replace("faults=[]", "no fault")
+        said.append(f"{label}: {rate(case.expected, counts)}")
     return "<br>".join(said)
 
 

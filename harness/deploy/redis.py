@@ -54,10 +54,10 @@ async def place_redis(host: Host, deployment: Deployment, redis: Redis, run: Run
         _node(deployment, run, "sentinel", i) for i in range(SENTINELS[topology])
     ]
     servers = [*deployment.nodes, *deployment.sentinels]
-    deployment.security = security = await make_security(redis, deployment, run)
+    security, _ = await asyncio.gather(make_security(redis, deployment, run), host.prepare(servers))
+    deployment.security = security
     for node in servers:
         security.equip(node)
-    await host.prepare(servers)
 
 
 async def launch_redis(deployment: Deployment, redis: Redis) -> None:

@@ -10,6 +10,7 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ import pytest
 
 from harness.clock import RunClock
 from harness.deploy.folder import RunFolder
-from harness.deploy.host import ProcessHost
 from harness.deploy.lease import Lease
 from harness.deploy.model import Deployment
 from harness.deploy.provider import start_provider
@@ -26,6 +26,7 @@ from harness.deploy.spawner import Guardian
 from harness.deploy.workers import start_workers
 from harness.scenario import Redis
 from harness.targets import get_target
+from tests.integration.container_parts import host_named
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,12 +34,17 @@ ROOT = Path(__file__).resolve().parents[2]
 class Rounds:
     """Each round has a guardian and a subnet of its own; only the start is timed."""
 
-    def __init__(self, topology: str, folder: Path) -> None:
+    def __init__(
+        self, topology: str, folder: Path, redis: Redis | None = None, host: str = "processes"
+    ) -> None:
         self._topology = topology
+        self._redis = redis or Redis()
+        self._host = host
         self._folder = folder
         self._numbers = itertools.count()
         self._guardian: Guardian | None = None
         self._runner = asyncio.Runner()
+        self._hosts = AsyncExitStack()
 
     def prepare(self) -> None:
         """End the last round, begin the next."""
@@ -62,10 +68,13 @@ class Rounds:
 
     async def _start(self) -> int:
         assert self._guardian is not None
-        await start_redis(ProcessHost(self._guardian), self._deployment, Redis(), self._run)
+        host = host_named(self._host, self._guardian, self._run)
+        self._hosts.push_async_callback(host.close)
+        await start_redis(host, self._deployment, self._redis, self._run)
         return len(self._deployment.nodes) + len(self._deployment.sentinels)
 
     async def _end(self) -> None:
+        await self._hosts.aclose()
         if self._guardian is not None:
             await self._guardian.stop()
             self._guardian = None

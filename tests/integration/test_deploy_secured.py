@@ -20,10 +20,17 @@ from harness.deploy.workers import HOOK
 from harness.scenario import Redis
 from harness.targets.access import client_options
 from harness.waiting import wait_for
-from tests.live import Live, command, live
+from tests.live import Live, live
+from tests.live import command as impatient
 
 PLAIN: dict[str, Any] = {"ssl": False, "username": None, "password": None}
+PATIENT = {"socket_timeout": 10, "socket_connect_timeout": 10}  # a handshake on a busy machine
 TOPOLOGIES = ("standalone", "sentinel", "cluster")
+
+
+async def command(node: Node, *words: Any, **options: Any) -> Any:
+    """Run a command on a connection of its own; return the reply."""
+    return await impatient(node, *words, **PATIENT, **options)
 
 
 def secrets_of(parts: Live) -> Security:

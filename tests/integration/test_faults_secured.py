@@ -83,10 +83,10 @@ async def test_slots_move_between_nodes_that_ask_for_a_login(tmp_path: Path) -> 
         key = bench.deployment.target.key("tasks")
         [name] = await resolve_nodes("primary-of:tasks", bench.deployment, Choices(1, "x"))
         home = bench.deployment.node(name)
-        await command(home, "SET", key, "1")
+        await command(home, "SET", key, "1", socket_connect_timeout=10)
         await inject(bench, 0, spec("slot-move", "primary-of:tasks", slots=3, open_s=0.1))
         assert "with 1 keys moved from" in evidence(bench, "confirm")
-        assert await command(home, "GET", key) == "1"
+        assert await command(home, "GET", key, socket_connect_timeout=10) == "1"
 
 
 CUTS: list[tuple[dict[str, Any], str]] = [

@@ -95,6 +95,14 @@ def test_what_its_sentinel_client_cannot_is_refused(tmp_path: Path) -> None:
     )
 
 
+def test_a_secured_sentinel_is_skipped_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is installed; the bundled runtime runs on it."""
+    asked = ("sentinel", "open-webui==0.12.4", "", monkeypatch)
+    assert "open-webui==0.12.4 has no credentials" in subject(*asked, auth="acl").unsuited
+    assert "speaks plain text" in subject(*asked, tls="server").unsuited
+    assert subject("sentinel", "runtime", "", monkeypatch, auth="acl", tls="mutual").unsuited == ""
+
+
 def test_sentinels_at_other_ports_are_left_out(tmp_path: Path) -> None:
     """It knows one port for all of them."""
     sentinels = (("127.94.1.30", 26379), ("127.94.1.30", 26380))
@@ -110,12 +118,14 @@ def test_every_purpose_has_a_key(purpose: str) -> None:
         OpenWebUITarget("0.12.4").key("nonsense")
 
 
-def subject(topology: str, target: str, refusal: str, monkeypatch: pytest.MonkeyPatch) -> Subject:
+def subject(
+    topology: str, target: str, refusal: str, monkeypatch: pytest.MonkeyPatch, **redis: str
+) -> Subject:
     """Return the subject of a scenario whose redis-py the hook knows, or refuses."""
     monkeypatch.setattr(subjects, "hook_refusal", lambda _: refusal)
     monkeypatch.setattr(OpenWebUITarget, "install", lambda *_: sys.executable)
     fields = {"name": "tiny", "story": "A scenario of the tests.", "topology": topology}
-    scenario = Scenario.model_validate({**fields, "target": target})
+    scenario = Scenario.model_validate({**fields, "target": target, "redis": redis})
     return make_subject(scenario, RunOptions(), lambda _: None)
 
 

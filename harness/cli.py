@@ -45,7 +45,10 @@ IMAGE = click.option(
 )
 
 
-IMAGES = ("redis", "toxiproxy", "nginx", "postgres", "python", "runtime", "all", "compose")
+IMAGES = (
+    *("redis", "toxiproxy", "nginx", "postgres", "python", "runtime", "harness"),
+    *("all", "compose"),
+)
 ALLOW_HOST = click.option(
     "--allow-host", multiple=True, metavar="HOST", help="An address of ours that is not loopback."
 )

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.deploy import engine
+from harness.deploy.image_builds import BUILDS, build_from_sources
 from harness.deploy.image_recipes import DEPLOYED, RECIPES, Recipe
 from harness.errors import UserError
 
-RUNTIME = "runtime"  # made by deploy/Dockerfile
-COMPOSE = ("redis", "nginx", "postgres", RUNTIME)  # what the files of deploy/compose start
+COMPOSE = ("redis", "nginx", "postgres", "runtime")  # what the files of deploy/compose start
 SETS = {"all": tuple(RECIPES), "compose": COMPOSE}
 IMAGE_S = 600.0  # the engine answers an import when the whole archive is unpacked
 # Of no use in an image: the tests of a standard library, what only compilers read, and PostgreSQL's
@@ -29,10 +29,8 @@ LEFT_OUT = re.compile(r"/(__pycache__|test|idlelib|config-3[^/]*|bitcode|pgxs)(/
 
 def build(part: str = "redis") -> str:
     """Build a part's image and return what was made; raise MissingPart, UserError."""
-    if part == RUNTIME:
-        from harness.deploy.runtime_image import build_runtime
-
-        return build_runtime()
+    if part in BUILDS:
+        return build_from_sources(part)
     recipe, repository = {**RECIPES, **DEPLOYED}[part], engine.OURS + part
     version, data = recipe.version(), archive(recipe)
     tags = ["latest", version] if version[:1].isdigit() else ["latest"]

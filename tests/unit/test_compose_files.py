@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ import yaml
 from click import Choice, Group
 
 from harness.cli import cli
+from harness.deploy.image_builds import BUILDS
 from harness.deploy.image_recipes import DEPLOYED, RECIPES
-from harness.deploy.images import RUNTIME, SETS
+from harness.deploy.images import SETS, archive
+from harness.errors import MissingPart
 from runtime.services import Services
 from runtime.settings import Settings, load_settings
 from tests.integration.compose_parts import COMPOSE, command, variables
@@ -168,8 +172,29 @@ def test_every_image_can_be_asked_for() -> None:
     assert isinstance(group, Group)
     (argument,) = group.commands["build"].params
     assert isinstance(argument.type, Choice)
-    assert set(argument.type.choices) == {*RECIPES, *DEPLOYED, RUNTIME, *SETS}
+    assert set(argument.type.choices) == {*RECIPES, *DEPLOYED, *BUILDS, *SETS}
     assert {part for parts in SETS.values() for part in parts} <= set(argument.type.choices)
+
+
+IN_IMAGES = {
+    "postgres": ("/bin/postgres", "/bin/initdb", "/lib/plpgsql.so", "usr/local/bin/start"),
+    "python": ("usr/bin/python3", "/ensurepip/__init__.py", "/libstdc++.so.6", "/libpthread.so.0"),
+}
+
+
+@pytest.mark.parametrize("part", IN_IMAGES)
+def test_local_images_hold_what_starts(part: str, request: pytest.FixtureRequest) -> None:
+    """Programs, what they read, a shell and users; not what only compilers need."""
+    try:
+        data = archive(DEPLOYED[part])
+    except MissingPart as error:
+        pytest.skip(f"{request.node.name}: {error}")
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        modes = {entry.name: entry.mode for entry in tar}
+    for wanted in (*IN_IMAGES[part], "bin/sh", "etc/passwd", "etc/nsswitch.conf"):
+        assert any(name.endswith(wanted) for name in modes), wanted
+    assert not [name for name in modes if "llvmjit" in name or "__pycache__" in name]
+    assert modes.get("usr/local/bin/start", 0o755) == 0o755
 
 
 def test_scripts_of_redis_are_shell() -> None:

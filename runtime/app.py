@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 
 from runtime.api import (
     auths,
@@ -33,7 +34,7 @@ from runtime.api.support import reply
 from runtime.redis.errors import RedisUnavailable
 from runtime.services import Services
 from runtime.settings import Settings
-from runtime.storage.database import DatabaseUnavailable
+from runtime.storage.database import DatabaseUnavailable, DatabaseUncertain
 from runtime.telemetry.middleware import RequestMetrics
 
 ROUTERS = (
@@ -42,6 +43,7 @@ ROUTERS = (
     *(diagnostics.router, client_config.router, documents.router),
 )
 SOCKETS = "/ws"
+HUNG_UP = 499  # as nginx has it in its log
 GC_THRESHOLD = (50_000, 20, 20)  # a full collection of a large heap would stall the loop
 
 
@@ -64,6 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(RequestValidationError, not_as_expected)
     app.add_exception_handler(DatabaseUnavailable, _database_unavailable)
     app.add_exception_handler(RedisUnavailable, _redis_unavailable)
+    app.add_exception_handler(ClientDisconnect, _hung_up)
     app.add_middleware(BodyLimit)
     app.add_middleware(
         CORSMiddleware,
@@ -104,7 +107,14 @@ def settle_memory() -> None:
 
 
 async def _database_unavailable(_: Request, error: Exception) -> Response:
-    return reply({"detail": f"The database does not answer: {error}"}, 503)
+    status = 504 if isinstance(error, DatabaseUncertain) else 503
+    return reply({"detail": f"The database does not answer: {error}"}, status)
+
+
+async def _hung_up(_: Request, error: Exception) -> Response:
+    """Answer nobody: the client went before its request was read, which is no fault of ours."""
+    del error
+    return Response(status_code=HUNG_UP)
 
 
 async def _redis_unavailable(_: Request, error: Exception) -> Response:

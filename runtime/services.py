@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections import OrderedDict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -19,11 +20,11 @@ from runtime.parts import Parts, RedisParts
 from runtime.redis.errors import RedisUnavailable
 from runtime.redis.subscriber import Subscriber
 from runtime.settings import Settings
-from runtime.storage.database import DatabaseUnavailable
+from runtime.storage.database import DatabaseUnavailable, DatabaseUncertain
 from runtime.supervision import Loop
-from runtime.tasks.completions import Completion, Request, Tools
+from runtime.tasks.completions import ERROR, Completion, Request, Tools
 from runtime.tasks.registry import Draining
-from runtime.tasks.store import RUNNING, TaskRow
+from runtime.tasks.store import RUNNING, Partial, TaskRow
 from runtime.telemetry import spans
 
 if TYPE_CHECKING:
@@ -128,7 +129,11 @@ class Services(Parts):
         if self.draining:
             raise Draining
         row = TaskRow(request.task_id, request.chat_id, request.user_id, RUNNING)
-        await self.task_store.begin(row, request.message_id, new_chat=new_chat)
+        try:
+            await self.task_store.begin(row, request.message_id, new_chat=new_chat)
+        except DatabaseUncertain:  # there may be a row now of a task that never runs
+            self.supervisor.spawn(self._end_unbegun(row), "ending what may have begun")
+            raise
         self._remember_owner(request.chat_id, request.user_id)
         tools = Tools(
             self.provider, self.task_store, self.streams, self.emit_to_user, self.tasks.ended
@@ -141,6 +146,14 @@ class Services(Parts):
                 await completion.run()
 
         await self.tasks.start(request.task_id, request.chat_id, work)
+
+    async def _end_unbegun(self, row: TaskRow) -> None:
+        """End a task that has no work, as soon as the database is back."""
+        while not self.draining:  # then `leave` interrupts it
+            with contextlib.suppress(DatabaseUnavailable):
+                await self.task_store.end(replace(row, state=ERROR), Partial(row.task_id, "", 0))
+                return
+            await asyncio.sleep(1.0)
 
     async def chat_owner(self, chat_id: str) -> str | None:
         """Return the owner of a chat; an owner never changes, so the answer is remembered."""

@@ -10,22 +10,35 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from runtime.storage.engine import READERS, WRITES, driver_url, make_engine
+from runtime.storage.engine import (
+    READERS,
+    STATEMENT_S,
+    WRITES,
+    break_off,
+    driver_url,
+    make_engine,
+)
+from runtime.storage.lanes import Call, DatabaseUnavailable, DatabaseUncertain, Lane, Patience
 
-ANSWER_S = 15.0  # for everything, the wait for a turn included
+PATIENCE = {
+    "postgresql": Patience(answer_s=STATEMENT_S + 1, held_s=2.0),
+    "sqlite": Patience(answer_s=15.0, held_s=15.0),  # it waits for its lock, and cannot hang
+}
+CLOSE_S = 2.0  # for what is being written; then connections of a hung server are broken off
 SCHEMA_LOCK = 7_305_120_011  # any number that nothing else in a PostgreSQL database uses
 CHANGES_LOCK = 7_305_120_012
 CHANGES_KEPT_S = 3600.0  # far longer than a worker trusts what it remembers
 
 T = TypeVar("T")
+
+__all__ = ["Database", "DatabaseUnavailable", "DatabaseUncertain", "EmailTaken"]
 
 metadata = sa.MetaData()
 users = sa.Table(
@@ -85,10 +98,6 @@ auth_changes = sa.Table(  # a log: each worker reads on from the last number tha
 )
 
 
-class DatabaseUnavailable(Exception):
-    """The database did not answer; nothing is known about what was asked."""
-
-
 class EmailTaken(Exception):
     """An account with this e-mail address exists."""
 
@@ -118,18 +127,22 @@ class Chat:
 class Database:
     """Transactions, and the queries of accounts, tokens and chats.
 
-    Raises DatabaseUnavailable when the database does not answer.
+    Raises DatabaseUnavailable when the database does not answer, and then nothing was done;
+    DatabaseUncertain, which is one too, when nobody knows whether a commit took place.
 
     A transaction is one function that runs in one thread from begin to commit: SQLite has one
     write lock for all workers, and held across turns of a busy event loop it would be held long.
     One thread writes, so that a wait for that lock never keeps a reader waiting.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, patience: Patience | None = None) -> None:
         self._engine = make_engine(driver_url(url))
+        self._open: WeakSet[Any] = WeakSet()  # the driver's connections, broken ones too
+        sa.event.listen(self._engine, "connect", lambda raw, _: self._note_open(raw))
+        patience = patience or PATIENCE[self._engine.dialect.name]
         self.on_write_wait: Callable[[float], None] = lambda _: None  # seconds; from any thread
-        self._readers = ThreadPoolExecutor(READERS, "database-reader")
-        self._writer = ThreadPoolExecutor(1, "database-writer")
+        self._readers = Lane(READERS, "database-reader", patience)
+        self._writer = Lane(1, "database-writer", patience)
 
     @property
     def engine(self) -> sa.Engine:
@@ -147,10 +160,20 @@ class Database:
         await self.write(create)
 
     async def close(self) -> None:
-        """Close every connection; what is being written is finished first."""
-        await asyncio.to_thread(self._writer.shutdown)
-        await asyncio.to_thread(self._readers.shutdown)
+        """Close every connection; what is being written is finished first, unless it hangs."""
+        lanes = (self._writer, self._readers)
+        finishing = [asyncio.create_task(asyncio.to_thread(lane.finish)) for lane in lanes]
+        _, hanging = await asyncio.wait(finishing, timeout=CLOSE_S)
+        if hanging:
+            for lane in lanes:
+                lane.cut_short()
+            break_off(self._open)
+            await asyncio.wait(hanging)
         self._engine.dispose()
+
+    def _note_open(self, raw: Any) -> None:
+        if self._engine.dialect.name == "postgresql":
+            self._open.add(raw)
 
     async def ping(self) -> None:
         """Return when the database answers."""
@@ -241,32 +264,33 @@ class Database:
         return await self._within(self._readers, work, writes=False)
 
     async def write(self, work: Callable[[sa.Connection], T]) -> T:
-        """Do the same in a transaction that writes; also raise IntegrityError."""
+        """Do the same in a transaction that writes; also raise IntegrityError, DatabaseUncertain.
+
+        What raises DatabaseUnavailable alone was not done, and will not be.
+        """
         return await self._within(self._writer, work, writes=True)
 
-    async def _within(
-        self, threads: ThreadPoolExecutor, work: Callable[[sa.Connection], T], *, writes: bool
-    ) -> T:
-        asked = time.monotonic()
-
-        def transaction() -> T:
-            with self._engine.connect() as plain:
-                connection = plain.execution_options(**{WRITES: writes})
-                with connection.begin():
-                    if writes:
-                        self.on_write_wait(time.monotonic() - asked)
-                    return work(connection)
-
+    async def _within(self, lane: Lane, work: Callable[[sa.Connection], T], *, writes: bool) -> T:
+        call = Call()
         try:
-            loop = asyncio.get_running_loop()
-            running = loop.run_in_executor(threads, copy_context().run, transaction)
-            return await asyncio.wait_for(running, ANSWER_S)
+            return await lane.run(call, lambda: self._transaction(call, work, writes=writes))
         except IntegrityError:
             raise
-        except TimeoutError:
-            raise DatabaseUnavailable(f"no answer within {ANSWER_S:g} s") from None
         except (SQLAlchemyError, OSError, RuntimeError) as error:  # RuntimeError: closed
-            raise DatabaseUnavailable(f"{type(error).__name__}: {error}") from error
+            words = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            uncertain = writes and call.commits
+            raise (DatabaseUncertain if uncertain else DatabaseUnavailable)(words) from error
+
+    def _transaction(self, call: Call, work: Callable[[sa.Connection], T], *, writes: bool) -> T:
+        """In a thread: begin, work, commit; roll back when the caller has given up meanwhile."""
+        with self._engine.connect() as plain:
+            connection = plain.execution_options(**{WRITES: writes})
+            with connection.begin():
+                if writes:
+                    self.on_write_wait(time.monotonic() - call.asked)
+                result = work(connection)
+                call.commit()
+        return result
 
 
 _PING = sa.text("SELECT 1")

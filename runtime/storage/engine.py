@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
 import sqlite3
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -57,6 +61,21 @@ def _postgresql(url: str) -> sa.Engine:
     )
     sa.event.listen(engine, "connect", _bound_statements)
     return engine
+
+
+def break_off(connections: Iterable[Any]) -> None:
+    """End connections of psycopg under the threads that wait for an answer on them.
+
+    Each of those gets an error at once. Nothing else reaches a thread that waits for a server
+    which hangs: a paused server's kernel still acknowledges what it is sent.
+    """
+    for connection in list(connections):
+        with contextlib.suppress(Exception), _socket_of(connection) as line:  # closed already
+            line.shutdown(socket.SHUT_RDWR)
+
+
+def _socket_of(connection: Any) -> socket.socket:
+    return socket.socket(fileno=os.dup(connection.fileno()))
 
 
 def _bound_statements(connection: Any, _record: Any) -> None:

@@ -16,8 +16,8 @@ from runtime.tasks.store import TaskRow, TaskStore
 
 log = logging.getLogger(__name__)
 
-SAVE_TRIES = 5
-SAVE_PAUSE_S = 0.3
+SAVE_PAUSE_S = 0.3  # doubled after each try, up to
+SAVE_PAUSE_MOST_S = 2.0
 
 DONE, CANCELLED, ERROR = "done", "cancelled", "error"
 EmitToUser = Callable[[str, dict[str, Any]], Awaitable[None]]
@@ -97,19 +97,19 @@ class Completion:
     async def _save(self, state: str) -> bool:
         """Keep what there is, also of an answer that was stopped; tell whether its chat is idle.
 
-        Only the database can tell that of several workers; while it is away we say yes.
+        Only the database can tell that of several workers. While it is away the text is nowhere
+        else, so we try until it is back. No new answer begins meanwhile: what waits is bounded.
         """
-        request = self._request
+        request, pause = self._request, SAVE_PAUSE_S
         row = TaskRow(request.task_id, request.chat_id, request.user_id, state)
-        for attempt in range(SAVE_TRIES):
+        while True:
             try:
                 idle = await self._tools.store.end(row, self._text.partial)
             except DatabaseUnavailable as error:
-                log.warning("answer %s not saved yet: %s", request.task_id, error)
-                await asyncio.sleep(SAVE_PAUSE_S * (attempt + 1))
+                if pause == SAVE_PAUSE_S:  # said once
+                    log.warning("answer %s is kept until it is saved: %s", row.task_id, error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, SAVE_PAUSE_MOST_S)
             else:
                 self._tools.streams.close(request.task_id)
                 return idle
-        log.error("answer %s is lost: the database did not take it", request.task_id)
-        self._tools.streams.close(request.task_id)
-        return True

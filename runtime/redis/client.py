@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import AskError, ResponseError
 
 from runtime.redis.breaker import Breaker
+from runtime.redis.deadline import Deadline
 from runtime.redis.errors import RedisDenied, RedisUnavailable, translate
 from runtime.redis.redirects import follow
 from runtime.redis.shared import SharedWires
@@ -159,7 +160,7 @@ class RedisClient:
         while True:
             attempt += 1
             try:
-                async with asyncio.timeout(until - time.monotonic()):
+                async with Deadline(until - time.monotonic()):
                     return await call(self.commands)
             except TimeoutError:
                 raise RedisUnavailable(f"no answer within {deadline:g} s") from None
@@ -290,7 +291,7 @@ class RedisClient:
         """Ask the key's primary for a sign of life; raises RedisUnavailable."""
         self.topology.refresh()
         try:
-            async with asyncio.timeout(PROBE_TIMEOUT_S):
+            async with Deadline(PROBE_TIMEOUT_S):
                 self._checked(await self._wires.exchange(key, [("PING",)]))
         except TimeoutError:
             raise RedisUnavailable(f"{shard}: no answer within {PROBE_TIMEOUT_S:g} s") from None

@@ -14,6 +14,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
+from runtime.redis.deadline import Deadline
 from runtime.redis.errors import RedisUnavailable, translate
 from runtime.redis.topology import Key, Topology
 from runtime.redis.wire import Address, Argument, Wire
@@ -70,7 +71,7 @@ class SharedWire:
         sent = self.last_used = time.monotonic()
         self._calls.append(call)
         try:
-            async with asyncio.timeout(self._within):
+            async with Deadline(self._within):
                 await self._wire.write(commands)
                 return await call.done
         except TimeoutError:

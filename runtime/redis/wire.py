@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import math
 import random
@@ -18,6 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
+from runtime.redis.deadline import Deadline
 from runtime.redis.errors import RedisDenied, RedisUnavailable, explain, translate
 from runtime.redis.tls import Tls
 
@@ -94,7 +94,7 @@ class Wire:
         packed = b"".join(_packed(words) for words in commands)
         finished = False
         try:
-            async with asyncio.timeout(self._timeout if within is None else within):
+            async with Deadline(self._timeout if within is None else within):
                 await self._send(packed)
                 replies = [await self._reply() for _ in commands]
             finished = True
@@ -185,7 +185,7 @@ async def open_wire(address: Address, dial: Dial, purpose: str, decode: bool = F
     wire = Wire(connection, dial.timeout)
     opened = False
     try:
-        async with asyncio.timeout(dial.timeout):
+        async with Deadline(dial.timeout):
             await connection.connect()  # type: ignore[no-untyped-call]  # redis-py is half typed
         opened = True
     except Exception as error:  # redis-py wraps some, not all

@@ -224,3 +224,17 @@ async def test_a_lost_answer_is_asked_for_again_only_if_idempotent(
 
 def _in_flight(client: RedisClient) -> bool:
     return any(wire._calls for wire in client._wires._wires.values())
+
+
+async def test_a_pause_of_the_worker_is_no_silence_of_redis(
+    client: RedisClient, server: Server
+) -> None:
+    """Answers that came while the process stood still are read, and nothing counts as down."""
+    await client.run(lambda r: r.set("k", "v"))
+    await server.call("CLIENT", "PAUSE", "900")  # the answers come while nobody looks
+    calls = [asyncio.ensure_future(client.run(lambda r: r.get("k"))) for _ in range(50)]
+    await until(lambda: client.waiting == 50)
+    asyncio.get_running_loop().call_soon(time.sleep, 2.0)  # longer than any deadline
+    assert await asyncio.gather(*calls) == ["v"] * 50
+    assert client.available
+    assert client.breakers["primary"].opened == 0

@@ -9,6 +9,8 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,8 @@ from harness.plan import Choices, PlannedFault
 from harness.scenario import Redis
 from harness.waiting import wait_for, wait_for_sync
 from tests.integration.test_faults_redis import Bench, running
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -187,6 +191,31 @@ async def test_an_orderly_end_removes_the_rules(tmp_path: Path) -> None:
     await guardian.stop()
     assert (guardian.stopped or {})["undone"] == [f"removed the packet rules {chain}"]
     assert _rules(chain) == []
+
+
+KILLED = """
+import asyncio, sys
+from pathlib import Path
+from tests.integration.test_faults_partition import _blocked
+
+async def main():
+    _, chain = await _blocked(Path(sys.argv[1]))
+    print(chain, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def test_sigkill_of_the_harness_removes_the_rules(tmp_path: Path) -> None:
+    """The guardian takes back what nobody else is there to heal."""
+    words = [sys.executable, "-c", KILLED, str(tmp_path)]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as harness:
+        assert harness.stdout is not None
+        chain = harness.stdout.readline().strip()
+        assert _rules(chain)
+        harness.kill()
+    wait_for_sync(lambda: not _rules(chain), 10, "the rules are gone")
 
 
 async def test_clean_removes_the_rules_of_a_killed_guardian(

@@ -73,6 +73,7 @@ async def launch_redis(deployment: Deployment, redis: Redis) -> None:
 def _node(deployment: Deployment, run: RunFolder, kind: str, number: int) -> Node:
     directory = (run.data / f"{kind}-{number}").resolve()
     directory.mkdir(parents=True, exist_ok=True)
+    directory.chmod(0o700)  # its files may hold passwords, also those that Redis writes anew
     return _host(deployment).node(deployment.subnet, kind, number, directory)
 
 

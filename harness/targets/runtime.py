@@ -30,6 +30,7 @@ from harness.targets.base import (
 )
 
 PREFIX = "open-webui"
+TELLS_S = 60.0  # its rules; the start of a process on a busy machine
 VARIABLES = {"REDIS_KEY_PREFIX": PREFIX, "WEBSOCKET_MANAGER": "redis"}
 
 
@@ -89,13 +90,7 @@ class RuntimeTarget(Target):
         own = {**redis_environment(redis), **VARIABLES, "WEBUI_SECRET_KEY": "unused"}
         environment = own | dict(environment)
         words = [*self._command, "acl", "--json"]
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise UserError(
-                f"expected ACL rules from `{shlex.join(words)}`, which ended with "
-                f"{done.returncode}: {(done.stderr or done.stdout).strip()[-400:]}"
-            )
-        rules = json.loads(done.stdout)
+        rules = json.loads(_told(words, environment))
         return Permissions(tuple(rules["nodes"]), tuple(rules.get("sentinels", ())))
 
     def key(self, purpose: str) -> str:
@@ -127,6 +122,21 @@ def trace_environment(worker: WorkerSpec) -> dict[str, str]:
         "OTEL_BSP_MAX_QUEUE_SIZE": "65536",  # the library's 2048 drops spans of busy seconds
         "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "1024",
     }
+
+
+def _told(words: Sequence[str], environment: Mapping[str, str]) -> str:
+    """Return what a command of the target prints; raise UserError when it does not end well."""
+    failed = f"expected ACL rules from `{shlex.join(words)}`, which"
+    try:
+        done = subprocess.run(
+            words, env=environment, capture_output=True, text=True, check=False, timeout=TELLS_S
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UserError(f"{failed} did not end within {TELLS_S:g} s") from error
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip()[-400:]
+        raise UserError(f"{failed} ended with {done.returncode}: {said}")
+    return done.stdout
 
 
 def redis_environment(redis: RedisAccess) -> dict[str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "unit"))
-from report_run import judgement, write_run
+from report_run import judgement, traced_run, write_run
 
 from harness.report import write_reports
 
@@ -53,3 +53,19 @@ def test_crosshair_tells_all_lanes_at_one_time(tmp_path: Path) -> None:
     assert "visibility: visible" in box, done.stderr
     for said in ("9.2", "kill primary → redis-0", "redis-0 down", "w2 deaf to w0, w1, w2"):
         assert said in box
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium: the script of the report is not run")
+@pytest.mark.slow
+def test_a_link_to_a_trace_opens_it(tmp_path: Path) -> None:
+    """Traces are folded; who follows a link sees the one meant, and only that."""
+    page = write_reports(traced_run(tmp_path / "run"), judgement())
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    shown = []
+    for fragment in ("", "#trace-load-9-1"):
+        done = subprocess.run(
+            [*command, page.as_uri() + fragment], capture_output=True, text=True, timeout=60
+        )
+        assert done.stdout.count('<details class="trace"') == 2, done.stderr
+        shown.append(done.stdout.count('<details class="trace" open'))
+    assert shown == [0, 1]

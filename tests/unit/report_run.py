@@ -59,6 +59,26 @@ def write_run(root: Path, planted: bool = True) -> RunFolder:
     return run
 
 
+def traced_run(root: Path) -> RunFolder:
+    """Write a run with two traced operations; the span of the first has markup in its name."""
+    run, trace, clock = write_run(root), "ab" * 16, RunClock()
+    load = HistoryWriter(run.history, "load-9", clock)
+    for number, took in ((1, 0.25), (2, 0.125)):
+        identity, t = f"load-9-{number}", ORIGIN + 5 * number
+        load.record(
+            "invoke", t, id=identity, op="stop", worker=1, trace=trace[number:] + "0" * number
+        )
+        load.record("ok", t + took, id=identity, op="stop")
+    load.close()
+    spans = HistoryWriter(run.history, "spans", clock)
+    about = {"trace": trace[1:] + "0", "span": "1", "parent": "", "worker": 1, "kind": "client"}
+    attributes = {"db.system.name": "redis", "server.address": "127.9.9.10"}
+    times = {"t": ORIGIN + 5.2, "t0": ORIGIN + 5.1}
+    spans.record("span", **times, **about, name="<b>GET</b>", attributes=attributes)
+    spans.close()
+    return run
+
+
 def _conductor(out: HistoryWriter) -> None:
     for t, name in (
         (-5, "deploy"),

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     from harness.ci.select import Chosen
     from harness.progress import Progress
-    from harness.targets.external.description import Flags
+    from harness.targets.external.description import External, Flags
+    from harness.traces.forward import ForwardTo
 
 
 def options(
@@ -49,29 +50,38 @@ def options(
     from harness.environments.pins import single
     from harness.load.abort import Condition
     from harness.load.machines import Master
-    from harness.targets.external.description import describe
-    from harness.traces.forward import ForwardTo
 
-    seed = fresh_seed() if seed is None else seed
-    overrides = {**_where(host, images), **parse_overrides(pairs)}
-    allowed = flags.allow_host if flags else ()
-    forward = ForwardTo.parse(otlp_forward, allowed) if otlp_forward else None
-    if (machines or forward) and flags and flags.only_allows:  # not of an external target
-        flags = None
-    external = describe(flags, choices.get("target")) if flags else None
-    if external and forward:
-        raise UserError("--otlp-forward: where the spans of an external deployment go is its own")
-    condition = Condition.parse(abort_on) if abort_on else None
+    external, forward = _elsewhere(flags, otlp_forward, machines is not None, choices.get("target"))
     return RunOptions(
-        seed=seed,
-        overrides=overrides,
+        seed=fresh_seed() if seed is None else seed,
+        overrides={**_where(host, images), **parse_overrides(pairs)},
         pins=single(packages),
         external=external,
         forward=forward,
-        abort_on=condition,
+        abort_on=Condition.parse(abort_on) if abort_on else None,
         master=Master.parse(*machines) if machines else None,
         **choices,
     )
+
+
+def _elsewhere(
+    flags: Flags | None, forward_to: str | None, machines: bool, target: str | None
+) -> tuple[External | None, ForwardTo | None]:
+    """Return the external deployment, and where spans go as well; raise UserError.
+
+    `--allow-host` alone is not of an external target, but of load machines or of the collector.
+    """
+    from harness.targets.external.description import describe
+    from harness.traces.forward import ForwardTo
+
+    allowed = flags.allow_host if flags else ()
+    forward = ForwardTo.parse(forward_to, allowed) if forward_to else None
+    if (machines or forward) and flags and flags.only_allows:
+        flags = None
+    external = describe(flags, target) if flags else None
+    if external and forward:
+        raise UserError("--otlp-forward: where the spans of an external deployment go is its own")
+    return external, forward
 
 
 def _where(host: str | None, images: tuple[str, ...]) -> dict[str, Any]:

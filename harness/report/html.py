@@ -62,8 +62,6 @@ def render(saved: SavedRun, judgement: Judgement, series: Series, picture: str, 
     """Return the report as one HTML document, with what `chart.timeline` drew."""
     from markupsafe import Markup
 
-    drawn = traces.drawn(saved.root, series)
-    linked = {each.operation.id: each.anchor for each in drawn}
     findings = [_finding(finding, series) for finding in ordered(judgement.findings)]
     return _template().render(
         css=Markup((HERE / "report.css").read_text(encoding="utf-8")),  # noqa: S704  # our file
@@ -86,9 +84,7 @@ def render(saved: SavedRun, judgement: Judgement, series: Series, picture: str, 
         rerun=saved.rerun,
         findings=findings,
         examples=[finding for finding in findings if finding["examples"]],
-        traces=drawn,
-        linked=linked,
-        trace_workers=sorted({each.operation.worker for each in drawn} - {None}),
+        **_traces(saved.root, series),
         operations=_operations(series),
         latency_heads=HEADS,
         latencies=latency_rows((judgement.statistics or {}).get("latency", ())),
@@ -96,6 +92,16 @@ def render(saved: SavedRun, judgement: Judgement, series: Series, picture: str, 
         artifacts=artifacts(saved.root),
         notes=[mark for mark in series.notes if mark.kind != "debug"][:MOST_NOTES],
     )
+
+
+def _traces(root: Path, series: Series) -> dict[str, Any]:
+    """Return the traces that the page shows, which operations link to them, and their workers."""
+    drawn = traces.drawn(root, series)
+    return {
+        "traces": drawn,
+        "linked": {each.operation.id: each.anchor for each in drawn},
+        "trace_workers": sorted({each.operation.worker for each in drawn} - {None}),
+    }
 
 
 def _statistics(judgement: Judgement) -> list[tuple[str, str]]:

@@ -9,11 +9,13 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from harness.clock import RunClock
+from harness.commands import options
 from harness.errors import UserError
 from harness.history.reader import read_history
 from harness.history.writer import HistoryWriter
 from harness.options import RunOptions
 from harness.scenario import Scenario
+from harness.targets.external.description import Flags
 from harness.telemetry_specs import Telemetry
 from harness.traces.forward import ForwardTo
 from harness.traces.identity import TraceIdentity
@@ -137,11 +139,11 @@ def test_a_guarantee_about_traces_needs_telemetry() -> None:
 def test_forwarding_turns_telemetry_on_and_is_repeated() -> None:
     """Who wants the spans elsewhere wants spans; the command of a rerun says it too."""
     to = ForwardTo.parse("http://127.0.0.1:4318/v1/traces", ())
-    options = RunOptions(seed=1, forward=to)
-    assert options.apply(Scenario.model_validate(STORY)).telemetry == Telemetry()
+    chosen = RunOptions(seed=1, forward=to)
+    assert chosen.apply(Scenario.model_validate(STORY)).telemetry == Telemetry()
     sampled = Scenario.model_validate({**STORY, "telemetry": {"sample": 0.5}})
-    assert options.apply(sampled).telemetry == Telemetry(sample=0.5)
-    assert options.command_line("x").endswith("--otlp-forward http://127.0.0.1:4318")
+    assert chosen.apply(sampled).telemetry == Telemetry(sample=0.5)
+    assert chosen.command_line("x").endswith("--otlp-forward http://127.0.0.1:4318")
 
 
 @pytest.mark.parametrize(
@@ -162,3 +164,19 @@ def test_a_host_that_is_allowed_gets_spans() -> None:
     """The rerun's command allows it as well."""
     to = ForwardTo.parse("http://192.0.2.7:4318/", ("192.0.2.7",))
     assert to.words == ["--otlp-forward", "http://192.0.2.7:4318", "--allow-host", "192.0.2.7"]
+
+
+def _external(folder: Path) -> Flags:
+    """Return the flags of a deployment that runs already."""
+    accounts = folder / "accounts.yaml"
+    accounts.write_text("[{email: a@load.example, password: x}]")
+    return Flags(url=("http://127.0.0.1:1",), accounts=accounts)
+
+
+def test_an_external_deployment_sends_its_spans_by_itself(tmp_path: Path) -> None:
+    """Its variables are not ours: no traces there, and nothing to send on."""
+    flags = _external(tmp_path)
+    chosen = options(flags=flags, target="external")
+    assert chosen.apply(Scenario.model_validate({**STORY, "telemetry": True})).telemetry is None
+    with pytest.raises(UserError, match="is its own"):
+        options(flags=flags, target="external", otlp_forward="http://127.0.0.1:4318")

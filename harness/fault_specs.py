@@ -171,13 +171,15 @@ class WorkerStop(_Fault):
     """SIGTERM workers, SIGKILL those that are there after `grace_s`; healed by starting them.
 
     `one_by_one` is a roll-out: each is started before the next one is stopped, and `for_s` is
-    the time planned for all of them.
+    the time planned for all of them. An `unlisted` one is taken out of the balancer's list before
+    it is stopped, and put in again when it is ready.
     """
 
     kind: Literal["worker-stop"]
     workers: str = "a-worker"
     one_by_one: bool = False
     grace_s: float = Field(30, gt=0)
+    unlisted: bool = False
 
 
 class WorkerPause(_Fault):
@@ -217,6 +219,13 @@ class Balancer(_Fault):
     for_s: float = Field(1, gt=0)
 
 
+class BalancerRemove(_Fault):
+    """Leave workers out of those that the balancer chooses from; healed by the whole list."""
+
+    kind: Literal["balancer-remove"]
+    workers: str = "a-worker"
+
+
 Fault = Annotated[
     Kill
     | Pause
@@ -238,7 +247,8 @@ Fault = Annotated[
     | DatabaseRestart
     | DatabasePause
     | DatabaseExhausted
-    | Balancer,
+    | Balancer
+    | BalancerRemove,
     Field(discriminator="kind"),
 ]
 FAULT_SPECS: dict[str, type[Model]] = {
@@ -263,4 +273,5 @@ FAULT_SPECS: dict[str, type[Model]] = {
     "database-pause": DatabasePause,
     "database-exhausted": DatabaseExhausted,
     "balancer": Balancer,
+    "balancer-remove": BalancerRemove,
 }

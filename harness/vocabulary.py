@@ -156,7 +156,8 @@ def check_target(name: str) -> None:
 
 def _check_parts(fault: Fault, scenario: Scenario) -> None:
     """Raise ValueError for a fault on what the deployment does not have."""
-    if fault.kind == "balancer" and scenario.balancer == "none":
+    balanced = fault.kind.startswith("balancer") or getattr(fault, "unlisted", False)
+    if balanced and scenario.balancer == "none":
         raise ValueError("a fault on the balancer needs one: add `balancer: nginx`")
     if fault.kind.startswith("database-") and scenario.database != "postgresql":
         raise ValueError("a fault on the database needs a server: add `database: postgresql`")

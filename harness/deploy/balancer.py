@@ -10,6 +10,7 @@ import re
 import resource
 import shutil
 import subprocess
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from harness.deploy.folder import RunFolder
@@ -126,8 +127,7 @@ async def start_balancer(
     directory = (run.data / NAME).resolve()
     directory.mkdir(parents=True, exist_ok=True)
     balancer = Balancer(f"{deployment.subnet}.{HOST}", PORT, directory, boxed=boxed)
-    text = configuration(balancer, deployment.workers)
-    (directory / "nginx.conf").write_text(text, encoding="utf-8")
+    write_configuration(balancer, deployment.workers)
     await launch_balancer(guardian, balancer)
     deployment.balancer = balancer
 
@@ -154,11 +154,27 @@ def _program() -> str:
     return program
 
 
-def configuration(balancer: Balancer, workers: list[Worker]) -> str:
-    """Return nginx.conf: one entry that balances, and goes where the pin header says."""
+def write_configuration(
+    balancer: Balancer, workers: list[Worker], without: Collection[int] = ()
+) -> None:
+    """Write its nginx.conf, for its start or before a reload."""
+    text = configuration(balancer, workers, without)
+    (balancer.directory / "nginx.conf").write_text(text, encoding="utf-8")
+
+
+def configuration(balancer: Balancer, workers: list[Worker], without: Collection[int] = ()) -> str:
+    """Return nginx.conf: one entry that balances, and goes where the pin header says.
+
+    Workers in `without` are not chosen. A pin still leads there: what they serve to who was there
+    before has to be looked at.
+    """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     descriptors = MOST_DESCRIPTORS if most < 0 else min(most, MOST_DESCRIPTORS)
-    servers = [f"        server {worker.host}:{worker.port};" for worker in workers]
+    servers = [
+        f"        server {worker.host}:{worker.port};"
+        for worker in workers
+        if worker.number not in without
+    ]
     values = {
         "USER": _user(boxed=balancer.boxed is not None),
         "DESCRIPTORS": str(descriptors),

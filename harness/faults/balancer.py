@@ -1,24 +1,29 @@
-"""Faults on the balancer: reloaded as at every change of its configuration, or restarted."""
+"""Faults on the balancer: reloaded, restarted, and told to leave workers out."""
 
 from __future__ import annotations
 
 import signal
+from collections import Counter
+from collections.abc import Collection
 from typing import ClassVar
 
+import aiohttp
 import psutil
 
-from harness.deploy.balancer import launch_balancer
-from harness.deploy.model import Balancer, Process
+from harness.deploy.balancer import launch_balancer, write_configuration
+from harness.deploy.model import SERVED_HEADER, Balancer, Deployment, Process
 from harness.deploy.service import answered
 from harness.errors import UserError
 from harness.faults.base import Aim, Fault, FaultError
-from harness.faults.proofs import turns_away
+from harness.faults.proofs import expect, turns_away
+from harness.faults.roles import aimed_workers
 from harness.faults.sockets import established
 from harness.waiting import WaitTimeout, wait_for
 
 NO_BALANCER = "needs a balancer, and there is none: the scenario says no `balancer: nginx`"
 CHANGE_S = 5.0
 ANSWER_S = 5.0
+LOOKS = 20  # requests that show whom it chooses from
 
 
 class BalancerFault(Fault):
@@ -38,16 +43,12 @@ class BalancerFault(Fault):
     @property
     def balancer(self) -> Balancer:
         """Return the balancer; raise FaultError when there is none."""
-        if self.deployment.balancer is None:
-            raise FaultError(NO_BALANCER)
-        return self.deployment.balancer
+        return _balancer(self.deployment)
 
     @property
     def process(self) -> Process:
         """Return its first process, which guards the others."""
-        if (process := self.balancer.process) is None:
-            raise FaultError("the balancer has no process of ours to act on")
-        return process
+        return _process(self.deployment)
 
     def available(self) -> str | None:
         """Return why it cannot run: without a balancer there is nothing to act on."""
@@ -116,9 +117,109 @@ class BalancerFault(Fault):
         return len(established({self.balancer.address}))
 
 
+class BalancerRemove(Fault):
+    """Workers are left out of the list that it chooses from; healed by the whole list.
+
+    Sockets that go through it stay, also to a worker that is left out: its old worker process
+    carries them on.
+    """
+
+    kind: ClassVar[str] = "balancer-remove"
+
+    def available(self) -> str | None:
+        """Return why it cannot run: without a balancer there is no list."""
+        return NO_BALANCER if self.deployment.balancer is None else None
+
+    async def aim(self) -> Aim:
+        """Resolve the role of the workers now."""
+        return Aim(workers=await aimed_workers(self))
+
+    async def inject(self) -> None:
+        """Leave them out."""
+        await choose_from(self.deployment, without=self.target.workers)
+
+    async def confirm(self) -> str:
+        """Prove it by requests of which none reaches them."""
+        seen: Counter[int] = await expect(self._spared, CHANGE_S, "nobody else is chosen")
+        return f"of {LOOKS} requests: {_shares(seen)}"
+
+    async def _spared(self) -> Counter[int] | None:
+        seen = await chosen(self.deployment)
+        return None if set(seen) & set(self.target.workers) else seen
+
+    async def heal(self) -> None:
+        """Choose from all again."""
+        await choose_from(self.deployment, without=())
+
+    async def confirm_heal(self) -> str:
+        """Prove it by requests that reach them."""
+        seen: Counter[int] = await expect(self._back, CHANGE_S, "they are chosen again")
+        return f"of {LOOKS} requests: {_shares(seen)}"
+
+    async def _back(self) -> Counter[int] | None:
+        seen = await chosen(self.deployment)
+        return seen if set(self.target.workers) <= set(seen) else None
+
+
+async def choose_from(deployment: Deployment, without: Collection[int]) -> None:
+    """Reload it with another list of workers; return when only who knows the list takes requests.
+
+    Raises FaultError when nobody would be left, or no new process takes over.
+    """
+    if not {worker.number for worker in deployment.workers} - set(without):
+        raise FaultError("the balancer would have no worker left to choose")
+    process = _process(deployment)
+    before = _children(process)
+    write_configuration(_balancer(deployment), deployment.workers, without)
+    process.signal(signal.SIGHUP)
+
+    def taken_over() -> bool:
+        return bool(_children(process) - before) and not any(map(_listens, before))
+
+    await expect(taken_over, CHANGE_S, "a new worker process of the balancer takes over")
+
+
+async def chosen(deployment: Deployment) -> Counter[int]:
+    """Return how many of some requests without a pin reached each worker."""
+    numbers = {f"{worker.host}:{worker.port}": worker.number for worker in deployment.workers}
+    seen: Counter[int] = Counter()
+    timeout = aiohttp.ClientTimeout(total=ANSWER_S)
+    each_anew = aiohttp.TCPConnector(force_close=True)  # kept ones stay with an old process
+    async with aiohttp.ClientSession(timeout=timeout, connector=each_anew) as http:
+        for _ in range(LOOKS):
+            async with http.get(f"{_balancer(deployment).url}/health") as answer:
+                last = answer.headers[SERVED_HEADER].rpartition(",")[2].strip()
+                seen[numbers[last]] += 1
+    return seen
+
+
+def _shares(seen: Counter[int]) -> str:
+    return ", ".join(f"{count} to worker-{number}" for number, count in sorted(seen.items()))
+
+
+def _balancer(deployment: Deployment) -> Balancer:
+    if deployment.balancer is None:
+        raise FaultError(NO_BALANCER)
+    return deployment.balancer
+
+
+def _process(deployment: Deployment) -> Process:
+    if (process := _balancer(deployment).process) is None:
+        raise FaultError("the balancer has no process of ours to act on")
+    return process
+
+
 def _children(process: Process) -> set[int]:
     """Return the pids of nginx's worker processes."""
     return {child.pid for child in psutil.Process(process.pid).children()}
+
+
+def _listens(pid: int) -> bool:
+    """Tell whether a worker process of nginx takes new connections; no when it is gone."""
+    try:
+        return any(c.status == psutil.CONN_LISTEN for c in psutil.Process(pid).net_connections())
+    except psutil.Error:
+        return False
 
 
 def _list(pids: set[int]) -> str:

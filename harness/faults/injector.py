@@ -9,7 +9,7 @@ from typing import Any
 from harness.clock import RunClock
 from harness.deploy.model import Deployment
 from harness.errors import UserError
-from harness.faults.balancer import BalancerFault
+from harness.faults.balancer import BalancerFault, BalancerRemove
 from harness.faults.base import Fault, FaultError
 from harness.faults.context import FaultContext, NotInjectedError
 from harness.faults.database import DatabaseExhausted, DatabasePause, DatabaseRestart
@@ -26,7 +26,7 @@ from harness.plan import Plan, PlannedFault
 FAMILIES = (
     *(Kill, Pause, Latency, Cut, Partition, Failover, ClientKill, ClientPause, Config, Flush),
     *(SlotMove, Flood, Fill, ConnectStorm),
-    *(WorkerKill, WorkerStop, WorkerPause, BalancerFault),
+    *(WorkerKill, WorkerStop, WorkerPause, BalancerFault, BalancerRemove),
     *(DatabaseRestart, DatabasePause, DatabaseExhausted),
 )
 KINDS: dict[str, type[Fault]] = {kind.kind: kind for kind in FAMILIES}

@@ -10,6 +10,7 @@ from harness.clock import monotonic
 from harness.deploy.model import Process, Worker
 from harness.deploy.workers import start_worker
 from harness.errors import UserError
+from harness.faults.balancer import NO_BALANCER, choose_from
 from harness.faults.base import Aim, Fault, FaultError
 from harness.faults.proofs import (
     answers_within,
@@ -96,20 +97,28 @@ class WorkerStop(_Ending):
     """SIGTERM of workers, as a roll-out does it; SIGKILL for those that outlive their grace.
 
     All at once, and started again at the heal; or `one_by_one`: the next one is stopped as soon
-    as the one before is ready again.
+    as the one before is ready again. With `unlisted` the balancer is told before and after.
     """
 
     kind: ClassVar[str] = "worker-stop"
+
+    def available(self) -> str | None:
+        """Return why it cannot run: without a balancer there is no list to be left out of."""
+        return NO_BALANCER if self.spec["unlisted"] and not self.deployment.balancer else None
 
     async def inject(self) -> None:
         """Stop all, or the first."""
         await super().inject()
         self._asked: dict[int, tuple[Process, float]] = {}
-        for worker in self.workers[: 1 if self.spec["one_by_one"] else None]:
-            self._ask(worker)
+        self._out = False
+        await self._ask(self.workers[: 1 if self.spec["one_by_one"] else None])
 
-    def _ask(self, worker: Worker) -> None:
-        self._asked[worker.number] = self.end(worker, signal.SIGTERM), monotonic()
+    async def _ask(self, workers: list[Worker]) -> None:
+        if self.spec["unlisted"]:
+            self._out = True
+            await choose_from(self.deployment, without={worker.number for worker in workers})
+        for worker in workers:
+            self._asked[worker.number] = self.end(worker, signal.SIGTERM), monotonic()
 
     async def confirm(self) -> str:
         """Prove it by the end of each process; one by one, go on until the last is ready."""
@@ -118,10 +127,21 @@ class WorkerStop(_Ending):
         said = []
         for worker in self.workers:
             if worker.number not in self._asked:
-                self._ask(worker)
+                await self._ask([worker])
             said.append(await self._ended(worker))
             await self.start(worker)
+            await self._put_in()
         return "; ".join(said)
+
+    async def heal(self) -> None:
+        """Start those that have ended again; then the balancer may choose every worker."""
+        await super().heal()
+        await self._put_in()
+
+    async def _put_in(self) -> None:
+        if self._out:
+            await choose_from(self.deployment, without=())
+            self._out = False
 
     async def _ended(self, worker: Worker) -> str:
         """Wait until a worker has ended; return how, and after how long."""

@@ -21,7 +21,7 @@ from harness.clock import RunClock
 from harness.deploy.balancer import find_nginx, start_balancer
 from harness.deploy.model import Deployment, Worker
 from harness.errors import UserError
-from harness.faults.balancer import BalancerFault
+from harness.faults.balancer import BalancerFault, BalancerRemove, choose_from
 from harness.faults.base import FaultError
 from harness.faults.context import FaultContext
 from harness.load.entry import Entry
@@ -176,6 +176,32 @@ async def test_a_restart_closes_sockets_and_comes_back(front: Front) -> None:
     assert "answers for a worker" in await fault.confirm_heal()
     assert fault.process.pid != before.pid
     assert (await front.get(1))[0] == 1
+
+
+async def test_a_worker_is_taken_out_and_put_in_again(front: Front) -> None:
+    """Nobody is sent there, who was there stays, and a pin still leads there."""
+    spec = {"kind": "balancer-remove", "workers": "worker:1", "for_s": 1.0}
+    planned = PlannedFault("f0", 0.0, 1.0, spec)
+    fault = BalancerRemove(planned, front.deployment, front.context)
+    ws = await front.socket(1)
+    fault.target = await fault.aim()
+    assert fault.target.workers == [1]
+    await fault.inject()
+    assert "worker-1" not in await fault.confirm()
+    assert {(await front.get())[0] for _ in range(12)} == {0, 2}
+    assert (await front.get(1))[0] == 1
+    await ws.send_str("still here")
+    assert (await ws.receive()).data == "1 still here"
+    await fault.heal()
+    assert "to worker-1" in await fault.confirm_heal()
+    await ws.close()
+
+
+async def test_the_last_worker_is_not_taken_out(front: Front) -> None:
+    """Nginx would refuse such a configuration, and go on by the old one without a word."""
+    with pytest.raises(FaultError, match="no worker left"):
+        await choose_from(front.deployment, without={0, 1, 2})
+    assert (await front.get(2))[0] == 2
 
 
 async def test_a_reload_that_nobody_hears_has_no_evidence(

@@ -10,10 +10,12 @@ from net_parts import guarded
 from test_net_workers import WORKER, ScriptTarget
 
 from harness.clock import RunClock
-from harness.deploy.model import Deployment, Node
+from harness.deploy.balancer import find_nginx, start_balancer
+from harness.deploy.model import Deployment, Node, Worker
 from harness.deploy.spawner import Guardian
 from harness.deploy.workers import start_workers
 from harness.fault_specs import FAULT_SPECS
+from harness.faults.balancer import chosen
 from harness.faults.base import Fault, FaultError
 from harness.faults.context import FaultContext
 from harness.faults.injector import KINDS
@@ -105,6 +107,38 @@ async def test_a_roll_out_goes_through_all_workers(tmp_path: Path) -> None:
             assert worker.process.exit_status is None
         await fault.heal()  # nobody is left to be started
         assert (await fault.confirm_heal()).count("started again") == 2
+
+
+@pytest.mark.skipif(find_nginx() is None, reason="nginx is not installed")
+async def test_a_roll_out_tells_the_balancer(tmp_path: Path, monkeypatch: Any) -> None:
+    """Nobody is sent to the worker that is stopped next; at the end all are chosen again."""
+    async with guarded(tmp_path) as (guardian, deployment):
+        rolling = spec("worker-stop", workers="all-workers", one_by_one=True, unlisted=True)
+        fault = await fault_on(guardian, deployment, rolling)
+        assert "needs a balancer" in str(fault.available())
+        await start_balancer(guardian, deployment, guardian.run)
+        assert fault.available() is None
+        listed: list[set[int]] = []
+        end = type(fault).end  # type: ignore[attr-defined]  # of a fault on workers
+
+        def seen(self: Any, worker: Worker, number: int) -> Any:
+            listed.append(_listed(deployment))
+            return end(self, worker, number)
+
+        monkeypatch.setattr(type(fault), "end", seen)
+        await fault.inject()
+        assert await fault.confirm()
+        await fault.heal()
+        assert listed == [{1}, {0}]
+        assert set(await chosen(deployment)) == {0, 1}
+
+
+def _listed(deployment: Deployment) -> set[int]:
+    """Return the workers that nginx's configuration balances over."""
+    assert deployment.balancer is not None
+    text = (deployment.balancer.directory / "nginx.conf").read_text()
+    part = text[text.index("upstream balanced") : text.index("keepalive 64")]
+    return {worker.number for worker in deployment.workers if f"{worker.host}:" in part}
 
 
 async def test_worker_that_outlives_its_grace_is_killed(tmp_path: Path) -> None:

@@ -55,7 +55,10 @@ def _chosen(name: str, among: tuple[str, ...]) -> bool:
 def _until(budget: str | None) -> float:
     from harness.ci.select import parse_budget
 
-    return time.monotonic() + parse_budget(budget) if budget else float("inf")
+    try:
+        return time.monotonic() + parse_budget(budget) if budget else float("inf")
+    except UserError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def _run_missing(cells: Sequence[Cell], reports: Path, until: float) -> None:

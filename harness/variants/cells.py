@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import yaml
 
+from harness.beside.cells import content_of
 from harness.catalogue import find_scenario
 from harness.options import RunOptions, load_with_options
 from harness.plan import make_plan
@@ -43,10 +45,12 @@ class Cell:
 
     @property
     def content(self) -> str:
-        """Return a short name of all that its plan says: another plan is another cell."""
+        """Return a short name of what is done in it and to whom: other faults are another cell."""
         scenario = load_with_options(find_scenario(self.scenario), self.options(Path("reports")))
-        plan = make_plan(scenario, self.seed).to_json()
-        return hashlib.blake2b(plan, digest_size=5).hexdigest()
+        plan = orjson.loads(make_plan(scenario, self.seed).to_json())
+        fields = (self.host, self.scenario, content_of(plan), self.changes)
+        text = orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
+        return hashlib.blake2b(text, digest_size=5).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from harness.checks.base import Check, Facts, Finding
+from harness.checks.facts import end_of
 from harness.checks.measure import Worst, decide, missing_workers, spread
 from harness.history.records import Record
 from harness.targets.base import TRACES
@@ -146,8 +147,11 @@ class TraceCheck(Check):
             yield traced, found
 
     def lost(self, facts: Facts, traced: Traced, worker: int | None) -> bool:
-        """Tell whether a worker's spans may have died with it."""
-        return worker is not None and facts.away(worker, traced.sent, traced.done + EXPORTED_S)
+        """Tell whether a worker's spans may have died with it: of a fault, or at the run's end."""
+        sent_by = traced.done + EXPORTED_S
+        if sent_by > end_of(facts):
+            return True
+        return worker is not None and facts.away(worker, traced.sent, sent_by)
 
 
 class TracesReachRedis(TraceCheck):

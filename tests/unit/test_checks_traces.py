@@ -9,7 +9,7 @@ import pytest
 
 from harness.verdict import Verdict
 from harness.vocabulary import TRACED
-from tests.unit.histories import HEAL, KILL, healthy
+from tests.unit.histories import COLLECT, HEAL, KILL, healthy
 from tests.unit.traced_history import OTHER_REDIS, TracedHistory, chat, read, stop, traced
 
 Change = Callable[[TracedHistory], object]
@@ -191,6 +191,17 @@ def test_spans_of_a_killed_worker_are_excused(tmp_path: Path) -> None:
     assert finding.verdict == Verdict.PASS, finding.reason
     assert finding.quantities["died_before_export"] == 1
     h.op("me", KILL - 1, worker=0, trace="alive")
+    assert h.finding("traces-reach-redis", tmp_path / "2").verdict == Verdict.FAIL
+
+
+def test_spans_of_the_last_two_seconds_are_excused(tmp_path: Path) -> None:
+    """Workers are ended then; what is missing from before is red."""
+    h = traced()
+    h.op("me", COLLECT - 1, trace="last")
+    finding = h.finding("traces-reach-redis", tmp_path)
+    assert finding.verdict == Verdict.PASS, finding.reason
+    assert finding.quantities["died_before_export"] == 1
+    h.op("me", COLLECT - 3, trace="before")
     assert h.finding("traces-reach-redis", tmp_path / "2").verdict == Verdict.FAIL
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from harness.checks.base import Check, Facts, Finding
@@ -275,12 +275,12 @@ class AnswerTraceCrosses(CrossingCheck):
         super().__init__()
         self._sockets: dict[str, int] = {}
         self._chats: dict[str, tuple[str, str]] = {}  # operation → stream, socket
-        self._arrived: set[tuple[str, str]] = set()
+        self._arrived: dict[tuple[str, str], float] = {}  # stream, socket → its last word
 
     def feed(self, record: Record) -> None:
         """Fold one record."""
         if record["k"] == "run":
-            self._arrived.add((record["stream"], record["socket"]))
+            self._arrived[record["stream"], record["socket"]] = record["t"]
         elif record["k"] == "ok" and record["op"] == "connect":
             self._sockets[record["invoke"]["socket"]] = record["invoke"]["worker"]
         else:
@@ -297,4 +297,9 @@ class AnswerTraceCrosses(CrossingCheck):
         home = self._sockets.get(chat[1])
         if home is None or home == traced.worker or chat not in self._arrived:
             return None
-        return self.crossing(traced, spans, home, facts)
+        whole = replace(traced, done=max(traced.done, self._arrived[chat]))
+        found = self.crossing(whole, spans, home, facts)
+        if found and self.lost(facts, whole, traced.worker):  # an answer's span is sent at its end
+            self.counts["died_before_export"] += 1
+            return None
+        return found

@@ -194,6 +194,24 @@ def test_spans_of_a_killed_worker_are_excused(tmp_path: Path) -> None:
     assert h.finding("traces-reach-redis", tmp_path / "2").verdict == Verdict.FAIL
 
 
+def test_the_span_of_an_answer_may_die_long_after_its_request(tmp_path: Path) -> None:
+    """It is sent when the answer is whole; the words that came before name it as their parent."""
+    fault = {"kind": "worker-kill", "at": 8, "for_s": 5, "workers": "worker:0"}
+    h = traced(faults=[fault])
+    for event in ("inject", "confirm", "heal", "confirm_heal"):
+        at = KILL if event in ("inject", "confirm") else HEAL
+        what = {"kind": "worker-kill", "workers": [0], "evidence": "gone"}
+        h.add("fault", at, id="f0", event=event, target="", **what)
+    chat(h, "x", KILL - 5, 0)
+    h.without(trace="chat-x", span="received-1")
+    h.received("chat-x", KILL - 4.9, 1, parent="answer")
+    assert h.finding("answer-trace-crosses", tmp_path).verdict == Verdict.FAIL
+    h.add("run", KILL - 0.5, stream="x", socket="s-x", first=5, last=9, t0=KILL - 1)
+    finding = h.finding("answer-trace-crosses", tmp_path / "2")
+    assert finding.verdict == Verdict.PASS, finding.reason
+    assert finding.quantities["died_before_export"] == 1
+
+
 def test_spans_of_the_last_two_seconds_are_excused(tmp_path: Path) -> None:
     """Workers are ended then; what is missing from before is red."""
     h = traced()

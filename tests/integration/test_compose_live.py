@@ -58,6 +58,7 @@ async def _run(parts: Project, folder: Path) -> dict[str, Any]:
     done = await asyncio.to_thread(harness, *words, timeout=200, **secret)
     assert done.returncode in (0, 1, 2), done.stdout + done.stderr
     summary = orjson.loads((only_run(folder / "reports") / "summary.json").read_bytes())
+    print(summary["headline"])  # pytest shows it when the test fails
     return {finding["name"]: finding for finding in summary["findings"]}
 
 

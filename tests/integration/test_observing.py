@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from redis.asyncio import Redis
 
 from harness.waiting import wait_for
 from tests.benchmarks.parts import sign_up, start_bench_worker
-from tests.integration.app_deployment import REDIS, SUBNET, Deployment, User, deployment
+from tests.integration.app_deployment import PORT, REDIS, SUBNET, Deployment, User, deployment
 from tests.live import live
 from tests.otlp import grpc_receiver
 
@@ -53,6 +54,23 @@ async def test_metrics_are_for_admins_and_the_scraper(parts: Deployment, admin: 
     user = await parts.user()
     tokens = ("", user.token, admin.token, TOKEN)
     assert [(await scrape(parts, token))[0] for token in tokens] == [401, 403, 200, 200]
+
+
+async def test_a_client_that_hangs_up_is_no_error_of_ours(parts: Deployment, admin: User) -> None:
+    """It went before its body was there: counted as 499, and no traceback in the log."""
+    _, writer = await asyncio.open_connection(f"{SUBNET}.50", PORT)
+    lines = ("POST /api/v1/chats/new HTTP/1.1", "Host: here")
+    lines += (f"Authorization: Bearer {admin.token}", "Content-Length: 100", "", "{")
+    writer.write("\r\n".join(lines).encode())
+    await writer.drain()
+    writer.close()
+
+    async def counted() -> bool:
+        text = (await scrape(parts, TOKEN))[1]
+        return value(text, "runtime_http_request_duration_seconds_count", status="499") == 1
+
+    await wait_for(counted, 10, "the request is over")
+    assert "Exception in ASGI" not in parts.workers[0].log.read_text()
 
 
 async def test_metrics_count_what_happened(parts: Deployment, admin: User) -> None:

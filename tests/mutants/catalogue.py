@@ -148,6 +148,12 @@ MUTANTS: tuple[Mutant, ...] = (
         settings=SHORT_CUT,
     ),
     Mutant(
+        "sign-out-acknowledged-without-database",
+        "database-restart",
+        must=frozenset({"sign-out-honoured"}),
+        settings=("workers=2", "load.users=20"),
+    ),
+    Mutant(
         "requests-wait-for-redis",
         "one-worker-held",
         must=frozenset({"requests-end"}),

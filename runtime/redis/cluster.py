@@ -61,6 +61,17 @@ def parse_nodes(text: str, by_name: bool = False) -> tuple[list[Claim], set[Addr
     return claims, nodes
 
 
+def in_minority(text: str) -> bool:
+    """Tell whether the node that gave CLUSTER NODES reaches no majority of the primaries.
+
+    It is cut off then, and learns of no failover for as long as that lasts.
+    """
+    flags = [words[2] for words in map(str.split, text.splitlines()) if len(words) > 8]
+    primaries = [each for each in flags if "master" in each]
+    reached = sum("fail" not in each for each in primaries)
+    return 0 < len(primaries) >= 2 * reached
+
+
 class SlotMap:
     """Slot → owner, where a claim with a lower epoch never replaces a newer one."""
 
@@ -118,6 +129,8 @@ class Cluster(Topology):
                         wire = await self._any_node()
                     text = await wire.call("CLUSTER", "NODES", within=ASK_TIMEOUT_S)
                     self._learn(str(text))
+                    if in_minority(str(text)):
+                        wire.drop()  # the next one in turn may know more
                 except (RedisDenied, ResponseError) as error:  # the next try will end the same way
                     self._trouble = {self._nodes[-1]: explain(error)}
                 except RedisUnavailable as error:

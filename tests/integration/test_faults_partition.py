@@ -33,6 +33,8 @@ from harness.network import firewall
 from harness.plan import Choices, PlannedFault
 from harness.scenario import Redis
 from harness.waiting import wait_for, wait_for_sync
+from runtime.redis.cluster import Cluster
+from runtime.redis.wire import Address, Dial
 from tests.integration.test_faults_redis import Bench, running
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,6 +160,32 @@ async def test_a_minority_of_a_cluster(tmp_path: Path, mode: str, redis: Redis) 
         evidence = await _end(fault)
         assert f"{primary.name} is a replica again" in evidence
         assert f"{replica.name} is a replica again" in evidence
+
+
+@pytest.mark.slow
+async def test_a_worker_leaves_a_minority(tmp_path: Path) -> None:
+    """Who asks an isolated node for the slot map, which answers, still learns of the failover."""
+    async with running("cluster", tmp_path, "processes") as bench:
+        await bench.start()
+        fault = _partition(bench, target="a-minority")
+        fault.target = await fault.aim()
+        isolated = [bench.deployment.node(name).address for name in fault.target.nodes]
+        topology = Cluster(isolated, Dial())
+        try:
+            key = await _key_of(topology, isolated[0])
+            await fault.inject()
+            await wait_for(lambda: bench.records("switch"), 20, "the switch")
+            promoted = bench.deployment.node(bench.records("switch")[0]["node"]).address
+            await wait_for(lambda: topology.current(key) == promoted, 10, "the worker knows it")
+            await fault.heal()
+        finally:
+            await topology.close()
+
+
+async def _key_of(topology: Cluster, address: Address) -> str:
+    """Return a key that a node serves."""
+    await topology.locate("any")
+    return next(k for k in map(str, range(1000)) if topology.current(k) == address)
 
 
 async def test_whoever_is_alone_cannot_be_cut_off(tmp_path: Path) -> None:

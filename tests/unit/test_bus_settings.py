@@ -6,7 +6,7 @@ import pytest
 from redis import exceptions as redis_errors
 
 from runtime.redis.client import key_of
-from runtime.redis.cluster import Owner, SlotMap, parse_nodes
+from runtime.redis.cluster import Owner, SlotMap, in_minority, parse_nodes
 from runtime.redis.errors import RedisUnavailable, translate
 from runtime.redis.factory import topology_from
 from runtime.redis.keys import Keys
@@ -171,3 +171,27 @@ def test_commands_are_routed_by_their_key() -> None:
     assert key_of(("XREAD", "COUNT", 1, "STREAMS", "s", "0")) == "s"
     assert key_of(("PUBLISH", "channel", "m")) == "channel"
     assert key_of(("PING",)) == ""
+
+
+@pytest.mark.parametrize(
+    ("flags", "minority"),
+    [
+        (("myself,master", "master", "master"), False),
+        (("myself,master", "master,fail?", "master"), False),
+        (("myself,master", "master,fail?", "master,fail"), True),
+        (("master,fail?", "master,fail?", "master,fail?"), True),
+        (("myself,master", "master,fail"), True),
+        (("myself,master",), False),
+        ((), False),
+    ],
+)
+def test_a_node_in_a_minority_says_so(flags: tuple[str, ...], minority: bool) -> None:
+    """Half of the primaries is no majority; replicas and primaries without slots do not count."""
+    lines = [
+        f"id{n} 127.0.0.1:{n}@1 {each} - 0 0 {n} connected {n}" for n, each in enumerate(flags)
+    ]
+    lines += [
+        "r 127.0.0.1:8@1 slave,fail id0 0 0 1 connected",
+        "n 127.0.0.1:9@1 master,fail - 0 0 0 x",
+    ]
+    assert in_minority("\n".join(lines)) is minority

@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.deploy import engine
 from harness.deploy.balancer import REMEDY, find_nginx, nginx_version
-from harness.deploy.host import server_version
+from harness.deploy.host import server_version, speaks_tls
 from harness.deploy.lease import cache_folder
 from harness.deploy.postgres import program
 from harness.errors import MissingPart
@@ -89,7 +89,8 @@ def _redis() -> Finding:
     except MissingPart:
         return Finding("redis-server", False, "not on the path", remedy)
     found = tuple(map(int, re.findall(r"\d+", version)[:2]))
-    return Finding("redis-server", found >= REDIS, version, remedy)
+    tls = "with TLS" if speaks_tls() else "without TLS: scenarios with `redis.tls` are skipped"
+    return Finding("redis-server", found >= REDIS, f"{version}, {tls}", remedy)
 
 
 def _hook() -> Finding:

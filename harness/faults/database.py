@@ -29,6 +29,8 @@ OTHERS = """
     SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND NOT pid = ANY(%s)
 """
 
+TERMINATE = "SELECT pg_terminate_backend(pid) FROM unnest(%s) pid"
+
 Connection = psycopg.AsyncConnection[tuple[object, ...]]
 
 
@@ -108,14 +110,8 @@ class DatabasePause(DatabaseFault):
     async def inject(self) -> None:
         """Stop them all."""
         self._others: list[psutil.Process] = []
-        first = self.process
-        first.signal(signal.SIGSTOP)
-
-        async def stopped() -> bool:
-            return await first.state() == "T"
-
-        await expect(stopped, STATE_S, f"postgres (pid {first.pid}) is stopped (state T)")
-        self._others = psutil.Process(first.pid).children(recursive=True)
+        await stop_first(self.process)
+        self._others = psutil.Process(self.process.pid).children(recursive=True)
         _send(signal.SIGSTOP, self._others)
 
     async def confirm(self) -> str:
@@ -164,15 +160,29 @@ class DatabaseExhausted(DatabaseFault):
     async def _take_over(self) -> bool:
         """Close connections of others and open ours; tell whether none is another's.
 
-        A worker may be faster, and is then closed once more.
+        Workers ask again at once. So ours stand in the kernel's line before theirs can: the
+        server's first process, which takes them from it, is stopped meanwhile. Whoever stood
+        there earlier is closed in the next round.
         """
         first, ours = self._taken[0], [each.info.backend_pid for each in self._taken]
         rows = await (await first.execute(OTHERS, (ours,))).fetchall()
-        for (pid,) in rows:
-            await first.execute("SELECT pg_terminate_backend(%s, 1000)", (pid,))
-            self._evicted += 1
-            await self._take()
-        return not rows
+        if not rows:
+            return True
+        await stop_first(self.process)
+        try:
+            taking = [asyncio.create_task(self._take()) for _ in range(len(rows) + AT_ONCE)]
+            await expect(lambda: self._in_line(len(ours) + len(taking)), STATE_S, "ours wait")
+            await first.execute(TERMINATE, ([row[0] for row in rows],))
+        finally:
+            self.process.signal(signal.SIGCONT)
+        self._evicted += len(rows)
+        await asyncio.gather(*taking)
+        return False
+
+    def _in_line(self, least: int) -> bool:
+        """Tell whether so many connections of this process lead to the server."""
+        mine = psutil.Process().net_connections("tcp")
+        return sum(c.raddr == self.server.address for c in mine) >= least
 
     async def confirm(self) -> str:
         """Prove it by the server's own words to one connection more."""
@@ -188,6 +198,16 @@ class DatabaseExhausted(DatabaseFault):
         """Close them."""
         taken, self._taken = self._taken, []
         await asyncio.gather(*(each.close() for each in taken))
+
+
+async def stop_first(process: Process) -> None:
+    """Stop the process that takes new connections; those that are open go on."""
+    process.signal(signal.SIGSTOP)
+
+    async def stopped() -> bool:
+        return await process.state() == "T"
+
+    await expect(stopped, STATE_S, f"postgres (pid {process.pid}) is stopped (state T)")
 
 
 async def connect(server: Database) -> Connection:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +23,7 @@ from harness.faults.database import connect
 from harness.faults.injector import KINDS
 from harness.plan import PlannedFault
 from harness.scenario import Redis
+from harness.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(find_program("postgres") is None, reason="no PostgreSQL")
 
@@ -110,6 +113,30 @@ async def test_all_connections_are_taken_and_given_back(tmp_path: Path, evict: b
         await fault.heal()
         assert "answers a query again" in await fault.confirm_heal()
         assert await answer(fault) == 7
+
+
+async def test_whoever_asks_again_at_once_is_evicted_all_the_same(tmp_path: Path) -> None:
+    """Clients that reconnect without a pause do not keep a connection."""
+    async with aimed(tmp_path, "database-exhausted", evict=True) as fault:
+        server, over = server_of(fault), asyncio.Event()
+
+        async def insist() -> None:
+            while not over.is_set():
+                with contextlib.suppress(psycopg.Error):
+                    async with await connect(server) as mine:
+                        while not over.is_set():
+                            await mine.execute("SELECT 1")
+
+        clients = [asyncio.create_task(insist()) for _ in range(4)]
+        try:
+            await wait_for(lambda: answer(fault), 5, "the server answers")
+            await fault.inject()
+            assert "12 of 12 connections taken" in await fault.confirm()
+            await fault.heal()
+            assert "answers a query again" in await fault.confirm_heal()
+        finally:
+            over.set()
+            await asyncio.gather(*clients)
 
 
 async def test_a_server_with_room_has_no_evidence(

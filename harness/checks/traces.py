@@ -17,7 +17,7 @@ from harness.checks.measure import Worst, decide, missing_workers, spread
 from harness.history.records import Record
 from harness.targets.base import TRACES
 
-REDIS_OPERATIONS = frozenset({"list_tasks", "session_read", "session_write", "stop"})
+REDIS_OPERATIONS = frozenset({"list_tasks", "session_read", "session_write"})
 WITHOUT_REDIS = frozenset({"stop"})  # accepted also while Redis is away
 EXPORTED_S = 2.0  # by then a worker has sent its spans: one that dies earlier may not have
 LISTENING = frozenset({"requested", "cancelled"})  # states of stops that had to reach the owner
@@ -33,6 +33,13 @@ class Traced:
     worker: int | None  # that answered
     sent: float
     done: float
+    state: str = ""  # what a stop answered
+
+    @property
+    def needs_redis(self) -> bool:
+        """Tell whether it cannot be answered by the database: a stop of what has ended can."""
+        stops = self.op == "stop"
+        return self.state in LISTENING if stops else self.op in REDIS_OPERATIONS
 
 
 @dataclass
@@ -94,9 +101,8 @@ class TraceCheck(Check):
             return
         if not self.judged_ops or asked["op"] in self.judged_ops:
             worker = record.get("worker", asked.get("worker"))
-            self._traced.append(
-                Traced(record["id"], asked["op"], trace, worker, asked["t"], record["t"])
-            )
+            times, state = (asked["t"], record["t"]), str(record.get("state", ""))
+            self._traced.append(Traced(record["id"], asked["op"], trace, worker, *times, state))
         self.remember(record, asked)
 
     def remember(self, record: Record, asked: Record) -> None:
@@ -176,7 +182,7 @@ class TracesReachRedis(TraceCheck):
             return strange
         if spans.redis:
             self.counts["with_redis"] += 1
-        elif traced.op in REDIS_OPERATIONS:
+        elif traced.needs_redis:
             return self._without(traced, facts)
         return ""
 

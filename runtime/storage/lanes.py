@@ -47,13 +47,11 @@ class Call:
 
     def __init__(self) -> None:
         self.asked = time.monotonic()
-        self.begun: float | None = None  # when a thread took it
         self._lock = threading.Lock()
         self._given_up = self._commits = False
 
     def begin(self) -> None:
-        """Note that a thread takes it; raise GivenUp when that is too late."""
-        self.begun = time.monotonic()
+        """Let a thread take it; raise GivenUp when that is too late."""
         self._go_on()
 
     def commit(self) -> None:

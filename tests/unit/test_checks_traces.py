@@ -184,14 +184,20 @@ def test_a_read_without_redis_is_red_also_during_a_fault(tmp_path: Path) -> None
     assert HEAL > KILL + 1
 
 
-def test_spans_of_a_killed_worker_are_excused(tmp_path: Path) -> None:
-    """It had no time to send them; a worker that lives has."""
-    fault = {"kind": "worker-kill", "at": 8, "for_s": 5, "workers": "worker:1"}
+def traced_with_killed(worker: int) -> TracedHistory:
+    """Return a traced history in which a worker is killed, and started again at the heal."""
+    fault = {"kind": "worker-kill", "at": 8, "for_s": 5, "workers": f"worker:{worker}"}
     h = traced(faults=[fault])
     for event in ("inject", "confirm", "heal", "confirm_heal"):
         at = KILL if event in ("inject", "confirm") else HEAL
-        what = {"kind": "worker-kill", "workers": [1], "evidence": "gone"}
+        what = {"kind": "worker-kill", "workers": [worker], "evidence": "gone"}
         h.add("fault", at, id="f0", event=event, target="", **what)
+    return h
+
+
+def test_spans_of_a_killed_worker_are_excused(tmp_path: Path) -> None:
+    """It had no time to send them; a worker that lives has."""
+    h = traced_with_killed(1)
     h.op("me", KILL - 1, worker=1, trace="dead")
     finding = h.finding("traces-reach-redis", tmp_path)
     assert finding.verdict == Verdict.PASS, finding.reason
@@ -202,12 +208,7 @@ def test_spans_of_a_killed_worker_are_excused(tmp_path: Path) -> None:
 
 def test_the_span_of_an_answer_may_die_long_after_its_request(tmp_path: Path) -> None:
     """It is sent when the answer is whole; the words that came before name it as their parent."""
-    fault = {"kind": "worker-kill", "at": 8, "for_s": 5, "workers": "worker:0"}
-    h = traced(faults=[fault])
-    for event in ("inject", "confirm", "heal", "confirm_heal"):
-        at = KILL if event in ("inject", "confirm") else HEAL
-        what = {"kind": "worker-kill", "workers": [0], "evidence": "gone"}
-        h.add("fault", at, id="f0", event=event, target="", **what)
+    h = traced_with_killed(0)
     chat(h, "x", KILL - 5, 0)
     h.without(trace="chat-x", span="received-1")
     h.received("chat-x", KILL - 4.9, 1, parent="answer")

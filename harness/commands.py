@@ -248,6 +248,18 @@ def repeat(names: tuple[str, ...], times: int, chosen: RunOptions) -> int:
     return ExitCode.AS_EXPECTED if done else ExitCode.NOT_AS_EXPECTED
 
 
+def until(budget: str | None) -> float:
+    """Return when no further run begins, by time.monotonic(); raise UsageError for no duration."""
+    import time
+
+    from harness.ci.select import parse_budget
+
+    try:
+        return time.monotonic() + parse_budget(budget) if budget else float("inf")
+    except UserError as error:
+        raise click.UsageError(str(error)) from None
+
+
 def end_on_sigterm() -> None:
     """Treat SIGTERM like Ctrl-C, so that a run cancelled by CI cleans up as well.
 

@@ -38,19 +38,13 @@ def main(
         c for c in comparison.cases if _chosen(c.scenario, names) and _chosen(c.target, targets)
     ]
     try:
-        _run_missing(wanted, repeat, reports, _until(budget))
+        _run_missing(wanted, repeat, reports, commands.until(budget))
     finally:  # Ctrl-C keeps what was measured
         _write(comparison, reports)
 
 
 def _chosen(name: str, among: tuple[str, ...]) -> bool:
     return not among or name in among
-
-
-def _until(budget: str | None) -> float:
-    from harness.ci.select import parse_budget
-
-    return time.monotonic() + parse_budget(budget) if budget else float("inf")
 
 
 def _run_missing(cases: list[Case], repeat: int, reports: Path, until: float) -> None:

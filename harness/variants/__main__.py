@@ -42,7 +42,7 @@ def main(
         and _chosen(cell.host, hosts)
     ]
     try:
-        _run_missing(wanted, reports, _until(budget))
+        _run_missing(wanted, reports, commands.until(budget))
     finally:  # Ctrl-C keeps what was run
         _write(matrix, reports)
     sys.exit(_code(wanted, reports))
@@ -50,15 +50,6 @@ def main(
 
 def _chosen(name: str, among: tuple[str, ...]) -> bool:
     return not among or name in among
-
-
-def _until(budget: str | None) -> float:
-    from harness.ci.select import parse_budget
-
-    try:
-        return time.monotonic() + parse_budget(budget) if budget else float("inf")
-    except UserError as error:
-        raise click.UsageError(str(error)) from None
 
 
 def _run_missing(cells: Sequence[Cell], reports: Path, until: float) -> None:

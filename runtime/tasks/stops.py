@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import orjson
@@ -39,6 +39,14 @@ RECONCILE_S = 0.5
 INTENT_LIFE_S = 60.0
 WRITE_WITHIN_S = 0.5  # how long an answer waits for the intent to be written
 CONFIRMED_WITHIN_S = 0.05  # how long it waits for the owner
+
+# Confirm the stop ARGV[1] of the intents KEYS[1], when it is still asked for: an owner may read
+# an intent twice, and its second confirmation must not come back after the acker removed it.
+CONFIRM = """\
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then
+  redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+end
+return 0"""
 
 
 KeepStop = Callable[[str], Awaitable[None]]
@@ -110,8 +118,7 @@ class StopIntents:
         done = [i for i, state in states.items() if state in (CANCELLED, FINISHED)]
         for task_id in done:
             self._settle(task_id, states[task_id])
-        if done:
-            await self._redis.pipeline([("HDEL", self._key, i) for i in done])
+        self._remove(done)
         lost = [i for i in ids if states[i] == "" and i in self._pending]
         await self._ask(lost)  # owners find the others by themselves
 
@@ -126,6 +133,7 @@ class StopIntents:
         carried = {"traceparent": parent} if parent else {}
         intents = [("HSETNX", self._key, i, value) for i in ids]
         await self._redis.pipeline([*intents, *self._messages([("stop", i, carried) for i in ids])])
+        self._remove(i for i in ids if i not in self._pending)  # confirmed while it was written
 
     def _messages(self, messages: list[tuple[str, str, dict[str, str]]]) -> list[Command]:
         bodies = [{"action": action, "task_id": i, **more} for action, i, more in messages]
@@ -158,7 +166,12 @@ class StopIntents:
                 self._execute([task_id])
         elif message.get("action") == "stopped" and task_id in self._pending:
             self._settle(task_id, str(message.get("state", CANCELLED)))
-            self._settled.add(task_id)
+            self._remove([task_id])
+
+    def _remove(self, ids: Iterable[str]) -> None:
+        """Have intents removed soon; a Redis that cannot be reached gets them later."""
+        self._settled.update(ids)
+        if self._settled:
             self._answers.set()
 
     def _execute(self, ids: list[str]) -> None:
@@ -178,11 +191,12 @@ class StopIntents:
 
     async def _answer(self) -> None:
         states, self._confirming = self._confirming, {}
-        settled, self._settled = self._settled, set()
-        fields = [("HSET", self._key, i, _value(state)) for i, state in states.items()]
+        settled = list(self._settled)
+        fields = [("EVAL", CONFIRM, 1, self._key, i, _value(state)) for i, state in states.items()]
         told = self._messages([("stopped", i, {"state": state}) for i, state in states.items()])
         gone = [("HDEL", self._key, i) for i in settled]
         await self._redis.pipeline([*fields, *told, *gone])
+        self._settled.difference_update(settled)
 
     def look_now(self) -> None:
         """Reconcile at once: messages may have been missed."""

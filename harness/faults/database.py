@@ -14,7 +14,14 @@ from harness.deploy.model import Database, Process
 from harness.deploy.postgres import launch
 from harness.errors import UserError
 from harness.faults.base import Aim, Fault, FaultError
-from harness.faults.proofs import STATE_S, expect, proof_of_silence, turns_away
+from harness.faults.proofs import (
+    STATE_S,
+    Listener,
+    expect,
+    expect_stopped,
+    proof_of_silence,
+    turns_away,
+)
 from harness.waiting import WaitTimeout
 
 NO_DATABASE = "needs a database server of the run: the scenario says no `database: postgresql`"
@@ -116,9 +123,9 @@ class DatabasePause(DatabaseFault):
 
     async def confirm(self) -> str:
         """Prove it by the state of every process, and a greeting that nobody answers."""
-        silence = await proof_of_silence(
-            "postgres", self.process, self.server.address, HELLO, "answer to a new connection"
-        )
+        words, answer = HELLO, "answer to a new connection"
+        listener = Listener("postgres", self.process, self.server.address, None, words, answer)
+        silence = await proof_of_silence(listener)
         await expect(self._all_stopped, STATE_S, "all processes of postgres are stopped")
         return f"{silence}; so are its {len(self._others)} other processes"
 
@@ -203,11 +210,7 @@ class DatabaseExhausted(DatabaseFault):
 async def stop_first(process: Process) -> None:
     """Stop the process that takes new connections; those that are open go on."""
     process.signal(signal.SIGSTOP)
-
-    async def stopped() -> bool:
-        return await process.state() == "T"
-
-    await expect(stopped, STATE_S, f"postgres (pid {process.pid}) is stopped (state T)")
+    await expect_stopped(process, f"postgres (pid {process.pid})")
 
 
 async def connect(server: Database) -> Connection:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from typing import ClassVar
 
 from harness.clock import monotonic
 from harness.deploy.direct import tls_of
 from harness.deploy.model import Deployment, Node, Process
 from harness.deploy.redis import restart_node
-from harness.faults.base import Aim, Fault, FaultError
-from harness.faults.proofs import answers_within, expect, proof_of_death, proof_of_silence
+from harness.faults.base import Aim, FaultError
+from harness.faults.proofs import Listener, answers_within, expect
 from harness.faults.roles import resolve_nodes
+from harness.faults.signals import Killing, Pausing, SignalFault
 from harness.faults.views import Member, ask, cluster_members, read_role, sentinel_primary
 
 ANSWER_S = 5.0  # a healed node answers
@@ -20,7 +20,7 @@ PACE_S = 0.4  # between questions about roles: each asks several nodes
 WHOLE_S = 16.0  # Sentinel demotes a revived primary after 10 s; a full resynchronisation fits in
 
 
-class ProcessFault(Fault):
+class ProcessFault(SignalFault):
     """A fault on the processes of the nodes that have a role."""
 
     async def aim(self) -> Aim:
@@ -31,6 +31,10 @@ class ProcessFault(Fault):
     def nodes(self) -> list[Node]:
         """Return the nodes it aims at."""
         return [self.deployment.node(name) for name in self.target.nodes]
+
+    def listeners(self) -> list[Listener]:
+        """Return them as their processes and how they are asked."""
+        return [Listener(n.name, _process(n), n.address, tls_of(n)) for n in self.nodes]
 
     async def settled(self) -> list[str]:
         """Wait until every node serves again in a role that the topology agrees with."""
@@ -53,7 +57,7 @@ class ProcessFault(Fault):
         return f"{node.name} is a {role} again after {monotonic() - began:.2f} s"
 
 
-class Kill(ProcessFault):
+class Kill(Killing, ProcessFault):
     """SIGKILL; healed by starting the server again, its data kept or empty."""
 
     kind: ClassVar[str] = "kill"
@@ -76,22 +80,6 @@ class Kill(ProcessFault):
         back_early = (self.planned.until - self.planned.at) * 1000 <= patience_ms
         return "primary" in self.spec["target"] and back_early
 
-    async def inject(self) -> None:
-        """Kill every node of the aim at once."""
-        self._killed = [_process(node) for node in self.nodes]
-        for process in self._killed:
-            self.context.expect_exit(process)
-            process.signal(signal.SIGKILL)
-
-    async def confirm(self) -> str:
-        """Prove it by exit status -9 and a refused connection."""
-        pairs = zip(self.nodes, self._killed, strict=True)
-        proofs = (
-            proof_of_death(node.name, process, node.address, tls_of(node))
-            for node, process in pairs
-        )
-        return "; ".join(await asyncio.gather(*proofs))
-
     async def heal(self) -> None:
         """Start the servers again at the same addresses."""
         empty = self.spec["restart"] == "empty"
@@ -110,30 +98,14 @@ class Kill(ProcessFault):
         return f"{how}: " + "; ".join(await self.settled())
 
 
-class Pause(ProcessFault):
+class Pause(Pausing, ProcessFault):
     """SIGSTOP; healed by SIGCONT. Under Sentinel the revived primary is a zombie for 10 s."""
 
     kind: ClassVar[str] = "pause"
 
-    async def inject(self) -> None:
-        """Stop every node of the aim at once."""
-        self._paused = [_process(node) for node in self.nodes]
-        for process in self._paused:
-            process.signal(signal.SIGSTOP)
-
-    async def confirm(self) -> str:
-        """Prove it by process state T and a PING without an answer."""
-        pairs = zip(self.nodes, self._paused, strict=True)
-        proofs = (
-            proof_of_silence(node.name, process, node.address, tls=tls_of(node))
-            for node, process in pairs
-        )
-        return "; ".join(await asyncio.gather(*proofs))
-
     async def heal(self) -> None:
-        """Continue them."""
-        for process in self._paused:
-            process.signal(signal.SIGCONT)
+        """Continue them; returns when each answers."""
+        await super().heal()
         await asyncio.gather(*(answering(node) for node in self.nodes))
 
     async def confirm_heal(self) -> str:

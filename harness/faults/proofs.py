@@ -6,6 +6,7 @@ import asyncio
 import signal
 import ssl
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from harness.deploy.direct import open_stream
@@ -22,6 +23,22 @@ STATE_S = 1.0
 PING = b"PING\r\n"
 
 
+@dataclass(frozen=True)
+class Listener:
+    """A process that listens, and the raw words that it answers on a new connection."""
+
+    name: str
+    process: Process
+    address: Address
+    tls: Tls = None
+    words: bytes = PING
+    answer: str = "PONG"  # what evidence calls the answer
+
+    def __str__(self) -> str:
+        """Return what evidence calls it."""
+        return f"{self.name} (pid {self.process.pid})"
+
+
 async def expect(predicate: Callable[[], Any], deadline: float, label: str) -> Any:
     """Wait for something that the fault needs; raise FaultError when it does not come."""
     try:
@@ -30,16 +47,16 @@ async def expect(predicate: Callable[[], Any], deadline: float, label: str) -> A
         raise FaultError(str(error)) from error
 
 
-async def proof_of_death(name: str, process: Process, address: Address, tls: Tls = None) -> str:
+async def proof_of_death(of: Listener) -> str:
     """Prove a SIGKILL by exit status -9 and by how the address turns connections away."""
     try:
-        status = await process.wait(DEATH_S)
+        status = await of.process.wait(DEATH_S)
     except WaitTimeout as error:
-        raise FaultError(f"{name} (pid {process.pid}) survived SIGKILL: {error}") from error
+        raise FaultError(f"{of} survived SIGKILL: {error}") from error
     if status != -signal.SIGKILL:
-        raise FaultError(f"{name} ended with status {status}, not by SIGKILL (-9)")
-    how = await turns_away(name, address, tls)
-    return f"{name} (pid {process.pid}) ended by SIGKILL and {how}"
+        raise FaultError(f"{of.name} ended with status {status}, not by SIGKILL (-9)")
+    how = await turns_away(of.name, of.address, of.tls)
+    return f"{of} ended by SIGKILL and {how}"
 
 
 async def turns_away(name: str, address: Address, tls: Tls = None) -> str:
@@ -65,24 +82,21 @@ async def _turned_away(address: Address, tls: Tls) -> str:
         return ""
 
 
-async def proof_of_silence(
-    name: str,
-    process: Process,
-    address: Address,
-    words: bytes = PING,
-    what: str = "PONG",
-    tls: Tls = None,
-) -> str:
-    """Prove a SIGSTOP by process state T and by words that get no answer (`what`)."""
+async def proof_of_silence(of: Listener) -> str:
+    """Prove a SIGSTOP by process state T and by words that get no answer."""
+    await expect_stopped(of.process, of.name)
+    if await answers_within(of.address, SILENCE_S, of.words, of.tls):
+        raise FaultError(f"{of} is stopped and still gives {of.answer}")
+    return f"{of} is in state T, no {of.answer} within {SILENCE_S * 1000:.0f} ms"
+
+
+async def expect_stopped(process: Process, name: str) -> None:
+    """Wait until SIGSTOP has reached a process; raise FaultError when it does not."""
 
     async def stopped() -> bool:
         return await process.state() == "T"
 
     await expect(stopped, STATE_S, f"{name} is stopped (state T)")
-    if await answers_within(address, SILENCE_S, words, tls):
-        raise FaultError(f"{name} (pid {process.pid}) is stopped and still gives {what}")
-    silence = f"no {what} within {SILENCE_S * 1000:.0f} ms"
-    return f"{name} (pid {process.pid}) is in state T, {silence}"
 
 
 async def answers_within(

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from harness.clock import monotonic
-from harness.deploy.model import Process, Worker
+from harness.deploy.model import Deployment, Process, Worker
 from harness.deploy.workers import start_worker
 from harness.errors import UserError
 from harness.faults.balancer import NO_BALANCER, choose_from
-from harness.faults.base import Aim, Fault, FaultError
-from harness.faults.proofs import (
-    answers_within,
-    expect,
-    proof_of_death,
-    proof_of_silence,
-    turns_away,
-)
+from harness.faults.base import Aim, FaultError
+from harness.faults.proofs import Listener, answers_within, expect, proof_of_death, turns_away
 from harness.faults.roles import aimed_workers
+from harness.faults.signals import Killing, Pausing, SignalFault
+from harness.plan import PlannedFault
 from harness.waiting import WaitTimeout
 
 ANSWER_S = 5.0  # a continued worker answers
 QUESTION = b"GET /health HTTP/1.0\r\n\r\n"
 
 
-class WorkerFault(Fault):
+class WorkerFault(SignalFault):
     """A fault on the processes of the workers that have a role."""
 
     async def aim(self) -> Aim:
@@ -38,12 +34,9 @@ class WorkerFault(Fault):
         """Return the workers it aims at."""
         return [w for w in self.deployment.workers if w.number in self.target.workers]
 
-    def end(self, worker: Worker, number: int) -> Process:
-        """Send a signal that is meant to end a worker; return the process that it hit."""
-        process = _process(worker)
-        self.context.expect_exit(process)
-        process.signal(number)
-        return process
+    def listeners(self) -> list[Listener]:
+        """Return them as their processes and how they are asked."""
+        return [_listener(worker) for worker in self.workers]
 
 
 class _Ending(WorkerFault):
@@ -51,8 +44,8 @@ class _Ending(WorkerFault):
 
     closes_sockets: ClassVar[bool] = True
 
-    async def inject(self) -> None:
-        """Begin."""
+    def __init__(self, planned: PlannedFault, deployment: Deployment, context: Any) -> None:
+        super().__init__(planned, deployment, context)
         self._back: dict[str, float] = {}  # seconds from start until ready, by instance
 
     async def heal(self) -> None:
@@ -76,21 +69,10 @@ class _Ending(WorkerFault):
         return "; ".join(said)
 
 
-class WorkerKill(_Ending):
+class WorkerKill(Killing, _Ending):
     """SIGKILL of workers, all at once."""
 
     kind: ClassVar[str] = "worker-kill"
-
-    async def inject(self) -> None:
-        """Kill every worker of the aim at once."""
-        await super().inject()
-        self._killed = [self.end(worker, signal.SIGKILL) for worker in self.workers]
-
-    async def confirm(self) -> str:
-        """Prove it by exit status -9 and a refused connection."""
-        pairs = zip(self.workers, self._killed, strict=True)
-        proofs = (proof_of_death(worker.instance, p, worker.address) for worker, p in pairs)
-        return "; ".join(await asyncio.gather(*proofs))
 
 
 class WorkerStop(_Ending):
@@ -108,7 +90,6 @@ class WorkerStop(_Ending):
 
     async def inject(self) -> None:
         """Stop all, or the first."""
-        await super().inject()
         self._asked: dict[int, tuple[Process, float]] = {}
         self._out = False
         await self._ask(self.workers[: 1 if self.spec["one_by_one"] else None])
@@ -118,7 +99,9 @@ class WorkerStop(_Ending):
             self._out = True
             await choose_from(self.deployment, without={worker.number for worker in workers})
         for worker in workers:
-            self._asked[worker.number] = self.end(worker, signal.SIGTERM), monotonic()
+            process = _process(worker)
+            self.end(process, signal.SIGTERM)
+            self._asked[worker.number] = process, monotonic()
 
     async def confirm(self) -> str:
         """Prove it by the end of each process; one by one, go on until the last is ready."""
@@ -149,37 +132,23 @@ class WorkerStop(_Ending):
         try:
             how = f"ended with status {await process.wait(self.spec['grace_s'])}"
         except WaitTimeout:
-            self.end(worker, signal.SIGKILL)
-            await proof_of_death(worker.instance, process, worker.address)
+            self.end(process, signal.SIGKILL)
+            await proof_of_death(_listener(worker))
             how = "outlived its grace and was killed"
         took = monotonic() - asked
         away = await turns_away(worker.instance, worker.address)
         return f"{worker.instance} (pid {process.pid}) {how} {took:.2f} s after SIGTERM and {away}"
 
 
-class WorkerPause(WorkerFault):
+class WorkerPause(Pausing, WorkerFault):
     """SIGSTOP of workers: sockets stay open and nothing is answered; healed by SIGCONT."""
 
     kind: ClassVar[str] = "worker-pause"
 
-    async def inject(self) -> None:
-        """Stop every worker of the aim at once."""
-        self._paused = [_process(worker) for worker in self.workers]
-        for process in self._paused:
-            process.signal(signal.SIGSTOP)
-
-    async def confirm(self) -> str:
-        """Prove it by process state T and a request without an answer."""
-        pairs = zip(self.workers, self._paused, strict=True)
-        what = "answer to /health"
-        proofs = (proof_of_silence(w.instance, p, w.address, QUESTION, what) for w, p in pairs)
-        return "; ".join(await asyncio.gather(*proofs))
-
     async def heal(self) -> None:
         """Continue them."""
         self._continued = monotonic()
-        for process in self._paused:
-            process.signal(signal.SIGCONT)
+        await super().heal()
 
     async def confirm_heal(self) -> str:
         """Prove it by an answer."""
@@ -189,6 +158,11 @@ class WorkerPause(WorkerFault):
         label = f"{worker.instance} answers again"
         await expect(lambda: answers_within(worker.address, ANSWER_S, QUESTION), ANSWER_S, label)
         return f"{label} {monotonic() - self._continued:.2f} s after SIGCONT"
+
+
+def _listener(worker: Worker) -> Listener:
+    process, answer = _process(worker), "answer to /health"
+    return Listener(worker.instance, process, worker.address, None, QUESTION, answer)
 
 
 def _process(worker: Worker) -> Process:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-
 from runtime.documents.events import Documents
 from runtime.documents.journal import Journal
 from runtime.documents.memory import MemoryDocuments
@@ -26,13 +24,13 @@ def create_documents(
 ) -> Documents:
     """Return the documents, listening; they live in the Redis of `client`, else in memory.
 
-    Every process has an origin of its own: with a dead one's name it would be taken for it.
+    Their origin is this life of the process: with a dead one's it would be taken for it.
     """
     limits = Limits(settings.ydoc_max_document_bytes, settings.ydoc_document_ttl)
-    origin = f"{settings.instance_id}.{uuid.uuid4().hex[:8]}"
     store: DocumentStore = MemoryDocuments(limits)
     if client is not None:
-        store = RedisDocuments(client, Keys(settings.redis_key_prefix), limits, origin)
+        keys = Keys(settings.redis_key_prefix)
+        store = RedisDocuments(client, keys, limits, origin=realtime.pool.instance)
     documents = Documents(
         realtime,
         realtime.identities.current,

@@ -13,7 +13,6 @@ import asyncio
 import logging
 import random
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 
 from runtime.redis.client import RedisClient
@@ -61,13 +60,14 @@ class Deposed(Exception):
 class Leader:
     """Campaigns for ever: claims, renews at a third of the lease, notices every loss.
 
-    Without a client this worker is alone and always leads.
+    Without a client this worker is alone and always leads. `life` is the holder's name: an
+    instance id that is used twice must not share a lease.
     """
 
-    def __init__(self, client: RedisClient | None, keys: Keys, instance: str, ttl_s: float) -> None:
+    def __init__(self, client: RedisClient | None, keys: Keys, life: str, ttl_s: float) -> None:
         self._client = client
         self._key = keys.leader("maintenance")
-        self.name = f"{instance}/{uuid.uuid4().hex[:8]}"  # an id used twice must not share a lease
+        self._life = life
         self._ttl = ttl_s
         self._fence = LOCAL_FENCE if client is None else 0
         self._until = 0.0
@@ -109,7 +109,7 @@ class Leader:
         asked = time.monotonic()
         before = self.fence
         reply = await client.run(
-            lambda r: r.eval(_CLAIM, 1, self._key, self.name, int(self._ttl * 1000)),
+            lambda r: r.eval(_CLAIM, 1, self._key, self._life, int(self._ttl * 1000)),
             idempotent=True,
         )
         fence, left_s = int(reply[0]), int(reply[1]) / 1000
@@ -131,7 +131,7 @@ class Leader:
         if not led or self._client is None:
             return
         try:
-            await self._client.run(lambda r: r.eval(_RELEASE, 1, self._key, self.name))
+            await self._client.run(lambda r: r.eval(_RELEASE, 1, self._key, self._life))
         except RedisUnavailable as error:
             log.info("the lease of the leader was not released: %s", error.reason)
 

@@ -369,6 +369,6 @@ def create_socket_server(
         pool,
         access=memberships,
         usage=UsagePool(pool.client, keys),
-        leader=Leader(pool.client, keys, settings.instance_id, ttl),
+        leader=Leader(pool.client, keys, pool.instance, ttl),
         supervisor=supervisor,
     )

@@ -21,7 +21,7 @@ from harness.bugs.reproduce import (
     sum_up,
     unable,
 )
-from harness.files import write_between
+from harness.pages import write_between
 from harness.verdict import ExitCode
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from harness.catalogue import find_scenario
 from harness.environments.index import between
 from harness.environments.pins import Axis, Pin, normal, parse_axes, parse_axis
 from harness.options import load_with_options
+from harness.pages import markdown_table
 from harness.verdict import ExitCode, Verdict, worst_exit
 from harness.versions import Cell, cells, first_bad, red
 
@@ -119,8 +120,5 @@ def _table(axes: Sequence[Axis], targets: bool, rows: Sequence[Row]) -> Table:
 def _markdown(
     scenario: str, seed: int, axes: Sequence[Axis], targets: bool, rows: Sequence[Row]
 ) -> str:
-    header = _header(axes, targets)
-    lines = [f"# {scenario}, seed {seed}", "", "| " + " | ".join(header) + " |"]
-    lines.append("|" + "---|" * len(header))
-    lines += ["| " + " | ".join(_cells_of(row)) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
+    table = markdown_table(_header(axes, targets), map(_cells_of, rows))
+    return "\n".join([f"# {scenario}, seed {seed}", "", *table, ""])

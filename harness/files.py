@@ -11,8 +11,6 @@ from typing import Any
 
 import orjson
 
-from harness.errors import UserError
-
 _RECORD = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_SORT_KEYS
 
 
@@ -28,6 +26,14 @@ def write_record(path: Path, data: dict[str, Any]) -> None:
     write_whole(path, orjson.dumps(data, option=_RECORD))
 
 
+def read_record(path: Path, key: str) -> list[dict[str, Any]]:
+    """Return what a record lists under a key; nothing when nothing was recorded yet."""
+    if not path.exists():
+        return []
+    listed: list[dict[str, Any]] = orjson.loads(path.read_bytes())[key]
+    return listed
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Keep others from a file that is read, changed and written; make its folder."""
@@ -35,17 +41,3 @@ def locked(path: Path) -> Iterator[None]:
     with (path.parent / f".{path.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def write_between(page: Path, marks: tuple[str, str], text: str) -> bool:
-    """Put text between two marks of a page; return whether that changed it."""
-    old = page.read_text(encoding="utf-8")
-    before, begin, rest = old.partition(marks[0])
-    _, end, after = rest.partition(marks[1])
-    if not begin or not end:
-        raise UserError(f"{page}: expected the marks {marks[0]} and {marks[1]}, to write between")
-    new = f"{before}{begin}\n{text}\n{end}{after}"
-    if new == old:
-        return False
-    write_whole(page, new.encode())
-    return True

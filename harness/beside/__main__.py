@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
+from functools import partial
 from pathlib import Path
 
 import click
 
 from harness import commands
 from harness.beside import record, table
-from harness.beside.cells import Case, Comparison, missing, read_comparison
-from harness.errors import UserError
-from harness.files import write_between
-
-ROOT = Path(__file__).parents[2]
+from harness.beside.cells import Case, missing, read_comparison
+from harness.options import RunResult
+from harness.series import Job, chosen, perform, write_page
 
 
 @click.command()
@@ -35,50 +33,26 @@ def main(
     comparison = read_comparison()
     record.add(reports, [record.take(folder) for folder in take])
     wanted = [
-        c for c in comparison.cases if _chosen(c.scenario, names) and _chosen(c.target, targets)
+        c for c in comparison.cases if chosen(c.scenario, names) and chosen(c.target, targets)
     ]
     try:
-        _run_missing(wanted, repeat, reports, commands.until(budget))
+        done = {run.key for run in record.read(reports)}
+        jobs = (_job(case, seed, reports) for case, seed in missing(wanted, repeat, done))
+        perform(jobs, commands.until(budget), quiet=False)
     finally:  # Ctrl-C keeps what was measured
-        _write(comparison, reports)
+        write_page(comparison.page, table.MARKS, table.tables(comparison, record.read(reports)))
 
 
-def _chosen(name: str, among: tuple[str, ...]) -> bool:
-    return not among or name in among
-
-
-def _run_missing(cases: list[Case], repeat: int, reports: Path, until: float) -> None:
-    commands.end_on_sigterm()
-    done = {run.key for run in record.read(reports)}
-    for case, seed in missing(cases, repeat, done):
-        if time.monotonic() >= until:
-            click.echo("The budget is used up; run again to go on.")
-            return
-        _once(case, seed, reports)
-
-
-def _once(case: Case, seed: int, reports: Path) -> None:
-    """Run once and record it; one that does not start is said and left for the next time."""
-    from harness.catalogue import find_scenario
-
+def _job(case: Case, seed: int, reports: Path) -> Job:
     title = f"{case.scenario} on {case.target}, seed {seed}"
-    path, options = find_scenario(case.scenario), case.options(seed, reports)
-    try:
-        result = commands.run_one(path, title, options, quiet=False)
-    except UserError as error:
-        click.echo(f"{title}: did not start: {error}")
-        return
-    if result.run is None or result.judgement is None:
-        click.echo(f"{title}: {result.skipped or 'no verdict'}")
-        return
-    record.add(reports, [record.take(result.run.root)])
-    click.echo(f"{title}: {result.judgement.verdict}  {result.run.root}")
+    return Job(title, case.scenario, case.options(seed, reports), partial(_keep, reports))
 
 
-def _write(comparison: Comparison, reports: Path) -> None:
-    page = ROOT / comparison.page
-    if write_between(page, table.MARKS, table.tables(comparison, record.read(reports))):
-        click.echo(f"{page} is written anew.")
+def _keep(reports: Path, result: RunResult) -> str:
+    assert result.run is not None, "it was judged"
+    run = record.take(result.run.root)
+    record.add(reports, [run])
+    return run.verdict
 
 
 if __name__ == "__main__":

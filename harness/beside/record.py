@@ -15,7 +15,7 @@ import orjson
 
 from harness.beside.cells import Key, content_of
 from harness.errors import UserError
-from harness.files import locked, write_record
+from harness.files import locked, read_record, write_record
 from harness.repeat import commit, now
 
 FILE = "open-webui.json"
@@ -74,10 +74,7 @@ def _finding(raw: dict[str, Any]) -> dict[str, Any]:
 
 def read(reports: Path) -> list[Run]:
     """Return the recorded runs; none when nothing was recorded yet."""
-    path = reports / FILE
-    if not path.exists():
-        return []
-    return [Run(**entry) for entry in orjson.loads(path.read_bytes())["runs"]]
+    return [Run(**entry) for entry in read_record(reports / FILE, "runs")]
 
 
 def add(reports: Path, runs: Iterable[Run]) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from harness.beside.cells import Comparison, Key
 from harness.beside.record import Run
+from harness.pages import markdown_table
+from harness.report.words import ICONS
 
 MARKS = ("<!-- side by side -->", "<!-- end of side by side -->")
 FIGURES: dict[str, str] = {  # guarantee → quantities in words; a range over the runs stands in each
@@ -32,7 +34,6 @@ FIGURES: dict[str, str] = {  # guarantee → quantities in words; a range over t
 HARNESS = frozenset({"fault-really-happened", "enough-load", "load-healthy", "workers-alive"})
 EVIDENCE = HARNESS - {"workers-alive"}  # what has to hold for a run to prove anything
 WORDS = ("fail", "unknown", "pass", "proved nothing")
-SIGNS = {"pass": "✔", "fail": "✖", "unknown": "?"}
 Runs = Sequence[Run]
 
 
@@ -65,24 +66,24 @@ def current(comparison: Comparison, runs: Iterable[Run]) -> dict[tuple[str, str]
 
 
 def _overview(comparison: Comparison, known: dict[tuple[str, str], list[Run]]) -> str:
-    lines = [_row(["scenario", *comparison.targets]), "|---" * (1 + len(comparison.targets)) + "|"]
+    rows = []
     for name in comparison.scenarios:
         cells = [_verdicts(known[name, target]) for target in comparison.targets]
-        lines.append(_row([f"[{name}](../scenarios/{name}.yaml)", *cells]))
-    return "\n".join(lines)
+        rows.append([f"[{name}](../scenarios/{name}.yaml)", *cells])
+    return "\n".join(markdown_table(["scenario", *comparison.targets], rows))
 
 
 def _claims(comparison: Comparison, known: dict[tuple[str, str], list[Run]]) -> str:
     """Return what was measured before beside what the runs showed; empty without claims."""
     if not comparison.claims:
         return ""
-    lines = [_row(["measured before", "guarantee", *comparison.targets])]
-    lines.append("|---" * (2 + len(comparison.targets)) + "|")
+    rows = []
     for claim in comparison.claims:
         sides = [known[claim.scenario, target] for target in comparison.targets]
         cells = [_cell(runs, claim.guarantee) for runs in sides]
-        lines.append(_row([claim.said, f"{claim.guarantee} of {claim.scenario}", *cells]))
-    return "\n".join(lines)
+        rows.append([claim.said, f"{claim.guarantee} of {claim.scenario}", *cells])
+    header = ["measured before", "guarantee", *comparison.targets]
+    return "\n".join(markdown_table(header, rows))
 
 
 def proves(run: Run) -> bool:
@@ -107,8 +108,8 @@ def _scenario(comparison: Comparison, name: str, known: dict[tuple[str, str], li
     shown = [g for g in guarantees if any(_verdict(run, g) != "pass" for r in sides for run in r)]
     counts = ", ".join(f"{t}: {len(r)}" for t, r in zip(comparison.targets, sides, strict=True))
     lines = [f"### {name}", "", f"Runs: {counts}.", ""]
-    lines += [_row(["guarantee", *comparison.targets]), "|---" * (1 + len(sides)) + "|"]
-    lines += [_row([guarantee, *(_cell(runs, guarantee) for runs in sides)]) for guarantee in shown]
+    rows = [[guarantee, *(_cell(runs, guarantee) for runs in sides)] for guarantee in shown]
+    lines += markdown_table(["guarantee", *comparison.targets], rows)
     held = ", ".join(g for g in guarantees if g not in shown)
     return "\n".join([*lines, "", f"Held wherever it applies: {held or 'none'}."])
 
@@ -129,7 +130,7 @@ def _cell(runs: Runs, guarantee: str) -> str:
     if not any(guarantee in run.findings for run in runs):
         return "not applicable"
     verdicts = [_verdict(run, guarantee) for run in runs]
-    said = [f"{SIGNS[v]} {verdicts.count(v)} of {len(runs)}" for v in SIGNS if v in verdicts]
+    said = [f"{ICONS[v]} {verdicts.count(v)} of {len(runs)}" for v in ICONS if v in verdicts]
     figures = _figures(runs, guarantee)
     return ", ".join(said) + (f": {figures}" if figures else "")
 
@@ -148,7 +149,3 @@ def _figures(runs: Runs, guarantee: str) -> str:
 def _range(values: Sequence[float]) -> str:
     low, high = min(values), max(values)
     return f"{low:g}" if low == high else f"{low:g} … {high:g}"
-
-
-def _row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

@@ -11,9 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from harness.files import locked, write_record
+from harness.files import locked, read_record, write_record
 
 FILE = "track-record.json"
 SCHEMA = 1
@@ -108,10 +106,7 @@ class Tally:
 
 def read(reports: Path) -> list[Entry]:
     """Return the entries; none when nothing was recorded yet."""
-    path = reports / FILE
-    if not path.exists():
-        return []
-    return [Entry(**entry) for entry in orjson.loads(path.read_bytes())["entries"]]
+    return [Entry(**entry) for entry in read_record(reports / FILE, "entries")]
 
 
 def add(reports: Path, outcome: Outcome) -> None:

@@ -11,6 +11,7 @@ import yaml
 from harness.bugs.find import KnownBug
 from harness.bugs.record import Entry, Tally, tally
 from harness.bugs.reproduce import cases
+from harness.pages import markdown_table
 
 CATALOGUE = Path(__file__).parent / "catalogue.yaml"
 RECORD_MARKS = ("<!-- track record -->", "<!-- end of track record -->")
@@ -45,29 +46,29 @@ def list_table(bugs: Sequence[KnownBug]) -> str:
     """Return the table of all known bugs: its scenario, or the reason why there is none."""
     shown = {bug.slug: bug for bug in bugs}
     known = catalogue()
-    lines = ["| bug | what broke | shown by, or why not |", "|---|---|---|"]
+    rows = []
     for entry in known:
         link = f"[scenario](../scenarios/regressions/{entry.slug}.yaml)"
         said = link if entry.slug in shown else entry.reason.strip()
-        lines.append(f"| `{entry.slug}` | {entry.title} | {said} |")
+        rows.append((f"`{entry.slug}`", entry.title, said))
     for slug in sorted(shown.keys() - {entry.slug for entry in known}):
         symptom = " ".join(shown[slug].bug.symptom.split())
         link = f"[scenario](../scenarios/regressions/{slug}.yaml)"
-        lines.append(f"| `{slug}` | {symptom} | {link} |")
-    return "\n".join(lines)
+        rows.append((f"`{slug}`", symptom, link))
+    return "\n".join(markdown_table(("bug", "what broke", "shown by, or why not"), rows))
 
 
 def record_table(bugs: Iterable[KnownBug], entries: Sequence[Entry]) -> str:
     """Return the track record: a row for each bug, a line in it for each side."""
     header = ("bug", "sources", "guarantee", "fails on", "passes on", "last reproduced")
-    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    rows = []
     for bug in bugs:
         red, green = (_sides(bug, entries, which) for which in ("fails", "passes"))
         sources = ", ".join(source_link(source) for source in bug.bug.sources[:2])
         name = f"[{bug.slug}](scenarios/regressions/{bug.slug}.yaml)"
-        cells = (name, sources, ", ".join(bug.bug.guarantees), red, green, _last(bug, entries))
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        guarantees = ", ".join(bug.bug.guarantees)
+        rows.append((name, sources, guarantees, red, green, _last(bug, entries)))
+    return "\n".join(markdown_table(header, rows))
 
 
 def _sides(bug: KnownBug, entries: Sequence[Entry], which: str) -> str:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import click
 
 from harness import commands
-from harness.errors import UserError
-from harness.files import write_between
+from harness.options import RunResult
+from harness.series import Job, chosen, perform, write_page
 from harness.variants import record, table
-from harness.variants.cells import Cell, Matrix, missing, read_matrix
+from harness.variants.cells import Cell, missing, read_matrix
 
-ROOT = Path(__file__).parents[2]
 ALL_PASSED, NOT_ALL, UNKNOWN = 0, 1, 2
 
 
@@ -37,53 +36,26 @@ def main(
     wanted = [
         cell
         for cell in matrix.cells
-        if _chosen(cell.scenario, names)
-        and _chosen(cell.variant, variants)
-        and _chosen(cell.host, hosts)
+        if chosen(cell.scenario, names)
+        and chosen(cell.variant, variants)
+        and chosen(cell.host, hosts)
     ]
     try:
-        _run_missing(wanted, reports, commands.until(budget))
+        open_ = missing(wanted, record.read(reports))
+        perform((_job(cell, reports) for cell in open_), commands.until(budget), quiet=True)
     finally:  # Ctrl-C keeps what was run
-        _write(matrix, reports)
+        write_page(matrix.page, table.MARKS, table.tables(matrix, record.read(reports)))
     sys.exit(_code(wanted, reports))
 
 
-def _chosen(name: str, among: tuple[str, ...]) -> bool:
-    return not among or name in among
+def _job(cell: Cell, reports: Path) -> Job:
+    return Job(cell.title, cell.scenario, cell.options(reports), partial(_keep, cell, reports))
 
 
-def _run_missing(cells: Sequence[Cell], reports: Path, until: float) -> None:
-    commands.end_on_sigterm()
-    for cell in missing(cells, record.read(reports)):
-        if time.monotonic() >= until:
-            click.echo("The budget is used up; run again to go on.")
-            return
-        _once(cell, reports)
-
-
-def _once(cell: Cell, reports: Path) -> None:
-    """Run a cell and record it; one that does not start is said and left for the next time."""
-    from harness.catalogue import find_scenario
-
-    path, options = find_scenario(cell.scenario), cell.options(reports)
-    try:
-        result = commands.run_one(path, cell.title, options, quiet=True)
-    except UserError as error:
-        click.echo(f"{cell.title}: did not start: {error}")
-        return
-    if result.run is None or result.judgement is None:
-        click.echo(f"{cell.title}: {result.skipped or 'no verdict'}")
-        return
+def _keep(cell: Cell, reports: Path, result: RunResult) -> str:
     run = record.of(cell, result)
     record.add(reports, run)
-    red = f" ({', '.join(run.red)})" if run.red else ""
-    click.echo(f"{cell.title}: {run.verdict}{red}  {result.run.root}")
-
-
-def _write(matrix: Matrix, reports: Path) -> None:
-    page = ROOT / matrix.page
-    if write_between(page, table.MARKS, table.tables(matrix, record.read(reports))):
-        click.echo(f"{page} is written anew.")
+    return run.verdict + (f" ({', '.join(run.red)})" if run.red else "")
 
 
 def _code(cells: Sequence[Cell], reports: Path) -> int:

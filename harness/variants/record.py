@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import orjson
-
-from harness.files import locked, write_record
+from harness.files import locked, read_record, write_record
 from harness.options import RunResult
 from harness.repeat import commit, left_running, now
 from harness.variants.cells import Cell
@@ -52,10 +50,7 @@ def of(cell: Cell, result: RunResult) -> Run:
 
 def read(reports: Path) -> list[Run]:
     """Return the recorded runs; none when nothing was recorded yet."""
-    path = reports / FILE
-    if not path.exists():
-        return []
-    return [Run(**entry) for entry in orjson.loads(path.read_bytes())["runs"]]
+    return [Run(**entry) for entry in read_record(reports / FILE, "runs")]
 
 
 def add(reports: Path, run: Run) -> None:

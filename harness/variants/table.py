@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from harness.pages import markdown_table
+from harness.report.words import ICONS
 from harness.variants.cells import Cell, Matrix
 from harness.variants.record import Run
 
 MARKS = ("<!-- deployments -->", "<!-- end of deployments -->")
-SIGNS = {"pass": "✔", "fail": "✖", "unknown": "?"}
 
 
 def tables(matrix: Matrix, runs: Iterable[Run]) -> str:
@@ -16,16 +17,14 @@ def tables(matrix: Matrix, runs: Iterable[Run]) -> str:
     found: dict[str, list[Run]] = {}
     for run in runs:
         found.setdefault(run.content, []).append(run)
-    lines = [
-        _row(["host", "scenario", *matrix.variants]),
-        "|---" * (2 + len(matrix.variants)) + "|",
-    ]
-    rows = dict.fromkeys((cell.host, cell.scenario) for cell in matrix.cells)
-    for host, scenario in rows:
+    rows = []
+    places = dict.fromkeys((cell.host, cell.scenario) for cell in matrix.cells)
+    for host, scenario in places:
         cells = {c.variant: c for c in matrix.cells if (c.host, c.scenario) == (host, scenario)}
         said = [_said(cells[name], found) for name in matrix.variants]
-        lines.append(_row([host, f"[{scenario}](../scenarios/{scenario}.yaml)", *said]))
-    return "\n".join([*lines, "", _summary([run for some in found.values() for run in some])])
+        rows.append([host, f"[{scenario}](../scenarios/{scenario}.yaml)", *said])
+    shown = markdown_table(["host", "scenario", *matrix.variants], rows)
+    return "\n".join([*shown, "", _summary([run for some in found.values() for run in some])])
 
 
 def _said(cell: Cell, found: dict[str, list[Run]]) -> str:
@@ -34,7 +33,7 @@ def _said(cell: Cell, found: dict[str, list[Run]]) -> str:
     if not runs:
         return "not run"
     verdicts = [run.verdict for run in runs]
-    counts = [f"{sign} {verdicts.count(v)}" for v, sign in SIGNS.items() if v in verdicts]
+    counts = [f"{sign} {verdicts.count(v)}" for v, sign in ICONS.items() if v in verdicts]
     red = sorted({name for run in runs for name in run.red})
     return ", ".join(counts) + (f": {', '.join(red)}" if red else "")
 
@@ -43,7 +42,3 @@ def _summary(runs: Sequence[Run]) -> str:
     left = sum(bool(run.left_running) for run in runs)
     commits = ", ".join(dict.fromkeys(f"`{run.commit}`" for run in runs))
     return f"{len(runs)} runs; {left} of them left something running. Commits: {commits or 'none'}."
-
-
-def _row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

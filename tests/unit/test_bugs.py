@@ -15,7 +15,7 @@ from harness.bugs.record import Outcome, Tally
 from harness.bugs.reproduce import Case, cases, code_of_bug, code_of_side, sum_up
 from harness.catalogue import APART, NEGATIVE, SCENARIOS, find_scenario, scenario_files
 from harness.errors import UserError
-from harness.files import write_between
+from harness.pages import write_between
 from harness.scenario import load_scenario
 from harness.verdict import ExitCode
 

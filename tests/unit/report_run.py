@@ -23,6 +23,7 @@ from harness.verdict import Verdict
 ORIGIN = 5.0  # load second 0 in run time
 KILL, SWITCH, HEAL, END = 8.0, 9.62, 15.0, 26.0
 DEAF_UNTIL = 20.1
+WORKERS = 3
 
 
 def scenario(**changes: object) -> Scenario:
@@ -46,7 +47,7 @@ def write_run(root: Path, planted: bool = True) -> RunFolder:
         "scenario": "sentinel-primary-crash",
         "seed": 7,
         "topology": "sentinel",
-        "workers": 3,
+        "workers": WORKERS,
         "target": "runtime",
         "versions": {"redis": "7.0.15", "python": "3.11.7"},
     }
@@ -80,6 +81,16 @@ def traced_run(root: Path) -> RunFolder:
 
 
 def _conductor(out: HistoryWriter) -> None:
+    _phases(out)
+    out.record("focus", ORIGIN + 6, event="begin")
+    _fault(out)
+    out.record("focus", ORIGIN + 25, event="end")
+    _roles(out)
+    out.record("note", ORIGIN + 1, text="<script>alert(1)</script>", level="warning")
+    out.close()
+
+
+def _phases(out: HistoryWriter) -> None:
     for t, name in (
         (-5, "deploy"),
         (-1, "prepare"),
@@ -90,25 +101,26 @@ def _conductor(out: HistoryWriter) -> None:
         (END + 2.5, "teardown"),
     ):
         out.record("phase", ORIGIN + t, name=name)
-    out.record("focus", ORIGIN + 6, event="begin")
-    fault = {
-        "id": "f0",
-        "kind": "kill",
-        "name": "",
-        "target": "primary",
-        "nodes": ["redis-0"],
-        "workers": [],
-    }
-    out.record("fault", ORIGIN + KILL, event="inject", **fault)
-    out.record(
-        "fault", ORIGIN + KILL + 0.01, event="confirm", evidence="process 4711 was killed", **fault
-    )
+
+
+def _fault(out: HistoryWriter) -> None:
+    """Record the kill from injection to the healed node, and the switch that it brings."""
+    about = {"id": "f0", "kind": "kill", "name": "", "target": "primary"}
+    hit: dict[str, list[str]] = {"nodes": ["redis-0"], "workers": []}
+
+    def step(after: float, event: str, **evidence: str) -> None:
+        out.record("fault", ORIGIN + after, event=event, **evidence, **about, **hit)
+
+    step(KILL, "inject")
+    step(KILL + 0.01, "confirm", evidence="process 4711 was killed")
     out.record(
         "switch", ORIGIN + SWITCH, node="redis-1", observer="sentinel-0", why="+switch-master"
     )
-    out.record("fault", ORIGIN + HEAL, event="heal", **fault)
-    out.record("fault", ORIGIN + HEAL + 0.4, event="confirm_heal", evidence="answers PING", **fault)
-    out.record("focus", ORIGIN + 25, event="end")
+    step(HEAL, "heal")
+    step(HEAL + 0.4, "confirm_heal", evidence="answers PING")
+
+
+def _roles(out: HistoryWriter) -> None:
     for t, node, role in (
         (-3, "redis-0", "master"),
         (-3, "redis-1", "slave"),
@@ -118,8 +130,6 @@ def _conductor(out: HistoryWriter) -> None:
         (HEAL + 0.4, "redis-0", "slave"),
     ):
         out.record("role", ORIGIN + t, node=node, role=role)
-    out.record("note", ORIGIN + 1, text="<script>alert(1)</script>", level="warning")
-    out.close()
 
 
 def _users(out: HistoryWriter, planted: bool) -> None:
@@ -139,16 +149,8 @@ def _users(out: HistoryWriter, planted: bool) -> None:
         error = {"error": rng.choice(("http_503", "timeout"))} if outcome != "ok" else {}
         out.record(outcome, ORIGIN + t + took, id=identity, op=op, **error)
     if planted:
-        out.record(
-            "invoke",
-            ORIGIN + 9.0,
-            id="planted-stop",
-            op="stop",
-            worker=1,
-            stream="s77",
-            by="task",
-            outlives=True,
-        )
+        stop = {"worker": 1, "stream": "s77", "by": "task", "outlives": True}
+        out.record("invoke", ORIGIN + 9.0, id="planted-stop", op="stop", **stop)
         out.record("ok", ORIGIN + 9.2, id="planted-stop", op="stop", state="requested")
     out.close()
 
@@ -156,129 +158,109 @@ def _users(out: HistoryWriter, planted: bool) -> None:
 def _probes(out: HistoryWriter, planted: bool) -> None:
     step = 0.25
     for n in range(int(END / step)):
-        t = n * step
-        for origin in range(3):
-            out.record(
-                "invoke",
-                ORIGIN + t,
-                id=f"p{origin}-{n}",
-                op="event_post",
-                n=n,
-                origin=origin,
-                worker=origin,
-            )
-            out.record("ok", ORIGIN + t + 0.004, id=f"p{origin}-{n}", op="event_post")
-            for at in range(3):
-                lost = planted and at == 2 and KILL < t < DEAF_UNTIL
-                late = SWITCH + 0.4 if KILL < t < SWITCH else t + 0.003
-                if not lost:
-                    out.record(
-                        "canary",
-                        ORIGIN + late,
-                        event="heard",
-                        origin=origin,
-                        at=at,
-                        n=n,
-                        sent=ORIGIN + t,
-                    )
-        for worker in range(3):
-            leak = 4 if worker == 2 and t > SWITCH and planted else 0
-            down = 9 if KILL < t < SWITCH else 0
-            out.record(
-                "sample",
-                ORIGIN + t,
-                probe="worker",
-                worker=worker,
-                connections=12 + worker + leak - down,
-                rss=9e7,
-                fds=40,
-                threads=4,
-                cpu=0.2,
-            )
+        for origin in range(WORKERS):
+            _canary(out, n, n * step, origin, planted)
+        for worker in range(WORKERS):
+            _sample(out, n * step, worker, planted)
             if n % 2 == 0:
-                stall = 310 if planted and worker == 2 and abs(t - SWITCH) < 0.3 else 4 + worker
-                out.record("stall", ORIGIN + t, worker=worker, ms=stall, raw_ms=stall + 1)
+                _stall(out, n * step, worker, planted)
     out.close()
+
+
+def _canary(out: HistoryWriter, n: int, t: float, origin: int, planted: bool) -> None:
+    """Post the n-th canary of a worker, and have it heard by all that are not deaf."""
+    about = {"op": "event_post", "n": n, "origin": origin, "worker": origin}
+    out.record("invoke", ORIGIN + t, id=f"p{origin}-{n}", **about)
+    out.record("ok", ORIGIN + t + 0.004, id=f"p{origin}-{n}", op="event_post")
+    heard = SWITCH + 0.4 if KILL < t < SWITCH else t + 0.003
+    about = {"event": "heard", "origin": origin, "n": n, "sent": ORIGIN + t}
+    for at in range(WORKERS):
+        if not (planted and at == 2 and KILL < t < DEAF_UNTIL):
+            out.record("canary", ORIGIN + heard, at=at, **about)
+
+
+def _sample(out: HistoryWriter, t: float, worker: int, planted: bool) -> None:
+    """Sample a worker: all lose connections at the kill, worker 2 leaks some at the switch."""
+    leak = 4 if worker == 2 and t > SWITCH and planted else 0
+    down = 9 if KILL < t < SWITCH else 0
+    connections = 12 + worker + leak - down
+    rest = {"rss": 9e7, "fds": 40, "threads": 4, "cpu": 0.2}
+    about = {"probe": "worker", "worker": worker, "connections": connections}
+    out.record("sample", ORIGIN + t, **about, **rest)
+
+
+def _stall(out: HistoryWriter, t: float, worker: int, planted: bool) -> None:
+    stall = 310 if planted and worker == 2 and abs(t - SWITCH) < 0.3 else 4 + worker
+    out.record("stall", ORIGIN + t, worker=worker, ms=stall, raw_ms=stall + 1)
 
 
 def judgement(planted: bool = True, expected: Verdict = Verdict.PASS) -> Judgement:
     """Return what the checks say of the synthetic run."""
-    facts = Facts(
-        bounds={"loop_stall_ms": 250, "deaf_time_s": 2},
-        enough={},
-        workers=3,
-        topology="sentinel",
-        load=Window(ORIGIN, ORIGIN + END),
-        faults=(
-            FaultFact(
-                "f0", "kill", "", "primary", Window(ORIGIN + KILL, ORIGIN + HEAL), True, True
-            ),
-        ),
-    )
-    findings = [
-        Finding(
-            "sign-outs-honoured",
-            "sessions",
-            "A signed-out token is refused by every worker.",
-            Verdict.PASS,
-            {"sign_outs": 96, "slowest_s": 0.031},
-            "1 s",
-        ),
-        Finding(
-            "deaf-time",
-            "delivery",
-            "Every worker hears every other within 2 s of the switch.",
-            Verdict.PASS,
-            {"longest_s": 0.4},
-            "2 s",
-        ),
-        Finding(
-            "stops-effective",
-            "tasks",
-            "An acknowledged stop closes the provider's stream.",
-            Verdict.PASS,
-            {"stops": 380, "lost": 0},
-            "2 s, 5 s after heal",
-        ),
-        Finding(
-            "connections-bounded",
-            "connections",
-            "Connections return to the baseline.",
-            Verdict.UNKNOWN if planted else Verdict.PASS,
-            {"over": 4},
-            "+2",
-            reason="no baseline sample before the fault" if planted else "",
-        ),
-        Finding(
-            "resync-hints",
-            "delivery",
-            "A gap that cannot be closed is told.",
-            Verdict.PASS,
-            applicable=False,
-        ),
-    ]
+    findings = [_sign_outs(), _deaf_time(), _stops(), _connections(), _resync_hints()]
     if planted:
-        findings[1].verdict, findings[1].quantities = Verdict.FAIL, {"longest_s": 12.08, "pairs": 3}
-        findings[1].reason = "worker 2 heard no canary for 12.1 s (bound 2 s)"
-        findings[1].examples = [
-            Example("worker 2 did not hear worker 0", ORIGIN + 8.25, ["p0-33", "p0-34"]),
-            Example("worker 2 did not hear worker 1", ORIGIN + 8.5, ["p1-34"]),
-        ]
-        findings[2].verdict, findings[2].quantities = Verdict.FAIL, {"stops": 380, "lost": 1}
-        findings[2].reason = "1 acknowledged stop stopped nothing"
-        findings[2].examples = [
-            Example(
-                "stream s77 ran on for 20 s after its stop | <b>was</b> acknowledged",
-                ORIGIN + 9.2,
-                ["planted-stop", "never-recorded"],
-            ),
-        ]
+        _plant(*findings[1:4])
     verdict = Verdict.FAIL if planted else Verdict.PASS
     return Judgement(
         verdict=verdict,
         expected=expected,
         outcome="as_expected" if verdict == expected else "not_as_expected",
         findings=findings,
-        facts=facts,
+        facts=_facts(),
         statistics={"streams": 412, "canaries": 312},
     )
+
+
+def _facts() -> Facts:
+    during = Window(ORIGIN + KILL, ORIGIN + HEAL)
+    return Facts(
+        bounds={"loop_stall_ms": 250, "deaf_time_s": 2},
+        enough={},
+        workers=WORKERS,
+        topology="sentinel",
+        load=Window(ORIGIN, ORIGIN + END),
+        faults=(FaultFact("f0", "kill", "", "primary", during, True, True),),
+    )
+
+
+def _sign_outs() -> Finding:
+    sentence = "A signed-out token is refused by every worker."
+    measured = {"sign_outs": 96, "slowest_s": 0.031}
+    return Finding("sign-outs-honoured", "sessions", sentence, Verdict.PASS, measured, "1 s")
+
+
+def _deaf_time() -> Finding:
+    sentence = "Every worker hears every other within 2 s of the switch."
+    return Finding("deaf-time", "delivery", sentence, Verdict.PASS, {"longest_s": 0.4}, "2 s")
+
+
+def _stops() -> Finding:
+    sentence = "An acknowledged stop closes the provider's stream."
+    measured, bound = {"stops": 380, "lost": 0}, "2 s, 5 s after heal"
+    return Finding("stops-effective", "tasks", sentence, Verdict.PASS, measured, bound)
+
+
+def _connections() -> Finding:
+    sentence = "Connections return to the baseline."
+    about = ("connections-bounded", "connections", sentence)
+    return Finding(*about, Verdict.PASS, {"over": 4}, "+2")
+
+
+def _resync_hints() -> Finding:
+    sentence = "A gap that cannot be closed is told."
+    return Finding("resync-hints", "delivery", sentence, Verdict.PASS, applicable=False)
+
+
+def _plant(deaf: Finding, stops: Finding, connections: Finding) -> None:
+    """Turn the findings into those of a run with the violation."""
+    deaf.verdict, deaf.quantities = Verdict.FAIL, {"longest_s": 12.08, "pairs": 3}
+    deaf.reason = "worker 2 heard no canary for 12.1 s (bound 2 s)"
+    deaf.examples = [
+        Example("worker 2 did not hear worker 0", ORIGIN + 8.25, ["p0-33", "p0-34"]),
+        Example("worker 2 did not hear worker 1", ORIGIN + 8.5, ["p1-34"]),
+    ]
+    stops.verdict, stops.quantities = Verdict.FAIL, {"stops": 380, "lost": 1}
+    stops.reason = "1 acknowledged stop stopped nothing"
+    what = "stream s77 ran on for 20 s after its stop | <b>was</b> acknowledged"
+    stops.examples = [Example(what, ORIGIN + 9.2, ["planted-stop", "never-recorded"])]
+    connections.verdict = Verdict.UNKNOWN
+    connections.reason = "no baseline sample before the fault"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import UserError
+from harness.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from harness.deploy.folder import RunFolder
@@ -49,8 +48,7 @@ def find_scenario(name: str) -> Path:
     group, _, stem = name.rpartition("/")
     if stem in known and (not group or group in (SCENARIOS, *known[stem].parts[-2:-1])):
         return known[stem]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"did you mean `{near[0]}`? " if near else ""
+    hint = did_you_mean(name, known, 0.4)
     raise UserError(
         f"no scenario `{name}`; {hint}Expected a YAML file's path or one of: "
         f"{', '.join(known) or 'none (no folder `scenarios` here)'}"

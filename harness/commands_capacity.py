@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from harness.capacity.report import Results
     from harness.capacity.sweep import Choices
 
-TOPOLOGIES = ("standalone", "sentinel", "cluster")
 CHOICES_FILE = "choices.json"
 
 

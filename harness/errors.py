@@ -7,6 +7,9 @@ Exception
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """A user's mistake: says what was expected, what came, where, and what to do."""
@@ -14,3 +17,9 @@ class UserError(Exception):
 
 class MissingPart(Exception):
     """A needed part is absent: names it and the command that installs it."""
+
+
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """Return the nearest known name as a question, with a space after it; empty when none is."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f"did you mean `{near[0]}`? " if near else ""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
 
-from harness.errors import UserError
+from harness.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from harness.fault_specs import Fault
@@ -181,6 +180,5 @@ def _check(name: str, known: object, what: str) -> None:
     names = [str(item) for item in known]  # type: ignore[attr-defined]  # any iterable
     if name in names:
         return
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean `{near[0]}`? " if near else ""
+    hint = did_you_mean(name, names)
     raise ValueError(f"no such {what} `{name}`; {hint}known: {', '.join(sorted(names))}")

@@ -115,7 +115,6 @@ RedisDelay = Annotated[
 ]  # fmt: skip
 SameSite = Literal["lax", "strict", "none"]
 Manager = Literal["redis", "redis-pubsub", ""]
-Options = Annotated[dict[str, Any], BeforeValidator(_options)]
 
 
 class SocketRedisOptions(BaseModel):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import orjson
 
 from harness.bug_specs import Bug, Side
 from harness.catalogue import REGRESSIONS, scenario_files
-from harness.errors import UserError
+from harness.errors import UserError, did_you_mean
 from harness.options import RunOptions
 from harness.plan import load_seconds
 from harness.scenario import Scenario, load_scenario
@@ -84,8 +83,7 @@ def find_bug(name: str) -> KnownBug:
     if found:
         slugs = ", ".join(b.slug for b in found)
         raise UserError(f"{name}: several bugs cite it; name one of: {slugs}")
-    near = difflib.get_close_matches(slug, [b.slug for b in bugs], n=1, cutoff=0.4)
-    hint = f"did you mean `{near[0]}`? " if near else ""
+    hint = did_you_mean(slug, (b.slug for b in bugs), 0.4)
     raise UserError(
         f"no bug `{name}`; {hint}Expected an issue number that a bug cites, or one of: "
         f"{', '.join(b.slug for b in bugs)}"

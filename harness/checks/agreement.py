@@ -38,12 +38,6 @@ class _Look:
     id: str
 
 
-def _known_by(change: _Change, bound: float, facts: Facts) -> float:
-    """Return when every worker has to know a change: a fault that it meets may delay it."""
-    met = [f for f in facts.faults if f.window.overlaps(change.done, change.done + bound)]
-    return max([change.done, *(fault.window.end for fault in met)]) + bound + facts.clock_error
-
-
 def _due(
     looks: Iterable[_Look], settled: Sequence[tuple[float, _Change]]
 ) -> Iterator[tuple[_Look, list[_Change]]]:
@@ -82,7 +76,7 @@ class ConfigAgrees(Check):
         """Return the finding."""
         bound, bad, proving = facts.bounds["config_agrees_s"], Worst(), Counter[int]()
         by_value = {change.value: change for change in self._changes}
-        settled = [(_known_by(c, bound, facts), c) for c in self._changes if c.acknowledged]
+        settled = [(facts.due_by(c.done, bound), c) for c in self._changes if c.acknowledged]
         for look, due in _due(self._looks, settled):
             proving[look.worker] += bool(due)
             shown = by_value.get(look.value) if look.value is not None else None
@@ -255,7 +249,7 @@ class ModelListFresh(Check):
     def judge(self, facts: Facts) -> Finding:
         """Return the finding."""
         bound, bad, proving = facts.bounds["model_list_fresh_s"], Worst(), Counter[int]()
-        settled = [(_known_by(change, bound, facts), change) for change in self._changes]
+        settled = [(facts.due_by(change.done, bound), change) for change in self._changes]
         for look, due in _due(self._looks, settled):
             proving[look.worker] += bool(due)
             older = [c for c in due if look.value is not None and c.value > look.value]

@@ -81,9 +81,13 @@ class Facts:
         found = (f for f in self.faults if f.kind in kinds and worker in f.workers)
         return any(fault.window.overlaps(start, end) for fault in found)
 
-    def in_focus(self, t: float) -> bool:
-        """Tell whether `t` lies in a focus window."""
-        return any(t in window for window in self.focus)
+    def due_by(self, since: float, bound: float) -> float:
+        """Return when what began at `since` must be over, `bound` later.
+
+        A fault that it meets until then delays it: the bound counts from the last heal.
+        """
+        met = [f.window.end for f in self.faults if f.window.overlaps(since, since + bound)]
+        return max([since, *met]) + bound + self.clock_error
 
 
 @dataclass

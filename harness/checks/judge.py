@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,6 @@ from harness.vocabulary import LOADS, TRACED
 
 OPERATION_KINDS = COMPLETIONS | {INVOKE}
 COVERAGE = "coverage"
-Feed = Callable[[Record], None]
 _LACKING = {
     PROVIDER: "the answers do not come from the harness's provider",
     PROCESSES: "the workers' processes are not the harness's to look into",

@@ -41,9 +41,9 @@ class _Gone(Check):
         bound, bad, judged = facts.bounds["presence_gone_s"], Worst(), set()
         for guest, sent, worker, there, identity in self._after:
             left, visit = self._left[guest]
-            if sent > _gone_by(left, bound, facts) or not there:
+            if sent > facts.due_by(left, bound) or not there:
                 judged.add(guest)
-            if there and sent > _gone_by(left, bound, facts):
+            if there and sent > facts.due_by(left, bound):
                 late = sent - left
                 text = f"worker {worker}: {guest} {self.words} {late:.1f} s after leaving"
                 bad.add(late, text, sent, visit, identity)
@@ -62,12 +62,6 @@ class _Gone(Check):
             },
             bound=f"≤ {bound:g} s",
         )
-
-
-def _gone_by(left: float, bound: float, facts: Facts) -> float:
-    """Return when nothing may be left: a fault in the meantime counts until its heal."""
-    met = [fault.window.end for fault in facts.faults if fault.window.overlaps(left, left + bound)]
-    return max([left, *met]) + bound + facts.clock_error
 
 
 class NobodyLingers(_Gone):

@@ -227,7 +227,7 @@ class FinishedUnlisted(_Streams):
         """Return the finding."""
         bound, bad = facts.bounds["tasks_unlisted_s"], Worst()
         for sent, closed, name, identity in self._listed:
-            if sent > _unlisted_by(facts, closed):
+            if sent > facts.due_by(closed, bound):
                 text = f"stream {name} was listed {sent - closed:.2f} s after its end"
                 bad.add(sent - closed, text, sent, identity)
         looks = len(self._looks) + len(self._listed)
@@ -240,12 +240,6 @@ class FinishedUnlisted(_Streams):
             quantities={"lists": looks, "listed_late": bad.count},
             bound=f"≤ {bound:g} s",
         )
-
-
-def _unlisted_by(facts: Facts, closed: float) -> float:
-    bound = facts.bounds["tasks_unlisted_s"]
-    ends = [f.window.end for f in facts.faults if f.window.overlaps(closed, closed + bound)]
-    return max([closed, *ends]) + bound + facts.clock_error
 
 
 class RunningListed(_Streams):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable
 
 from runtime.redis.errors import BreakerOpen, RedisUnavailable
@@ -26,7 +25,6 @@ class Breaker:
         self._task: asyncio.Task[None] | None = None
         self.reason = ""
         self.opened = 0  # times
-        self.opened_at = 0.0
 
     @property
     def is_open(self) -> bool:
@@ -40,7 +38,6 @@ class Breaker:
             return
         self._closed.clear()
         self.opened += 1
-        self.opened_at = time.monotonic()
         self._task = asyncio.create_task(self._recover(), name="redis probe")
 
     async def check(self) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from harness.targets.external.description import External
     from harness.traces.forward import ForwardTo
 
-OPEN_MAPPINGS = ("bounds.", "enough.", "environment.", "redis.config.")
+OPEN_MAPPINGS = ("bounds.", "enough.", "environment.", "neighbour.environment.", "redis.config.")
 SEEDS = 1_000_000  # short enough to read aloud, long enough not to repeat
 
 

@@ -51,7 +51,7 @@ class Step:
     account of its own), `model_refresh` (to version `k` + 1), `session_end` (sign out while a slow
     request uses the session), `visit` (of guest `k`, who comes with a socket and goes),
     `token_look` (try a token again that was signed out before), `hang_up` (ask, and leave before
-    the answer).
+    the answer), `task_list` (all running tasks, as the admin).
     """
 
     t: float
@@ -148,6 +148,7 @@ def _steps(
         "visit": rates.visits_per_s,
         "token_look": rates.token_looks_per_s,
         "hang_up": rates.hang_ups_per_s,
+        "task_list": rates.task_lists_per_s,
     }
     lasting = lasting_users(shape)  # a stop needs its user's socket
     for do, rate in kinds.items():

@@ -23,6 +23,7 @@ from harness.load.abort import AbortWatch
 from harness.load.launch import LoadProcesses, start_load
 from harness.load.machines import start_machines
 from harness.manifest import Manifest
+from harness.neighbour import neighbour
 from harness.options import RunOptions, RunResult, load_with_options
 from harness.plan import Plan, load_seconds, make_plan
 from harness.probes import Probes
@@ -145,11 +146,12 @@ class Conductor:
         )
         context.aims = self.options.aims
         probes = Probes(deployment, self.plan, self.run, self.clock, self.writer, context)
-        await probes.start()
-        try:
-            await self._load(deployment, load, context)
-        finally:
-            await probes.stop()
+        async with neighbour(guardian, deployment, self.plan, self.run, self.writer):
+            await probes.start()
+            try:
+                await self._load(deployment, load, context)
+            finally:
+                await probes.stop()
 
     async def _start_load(self, guardian: Guardian, deployment: Deployment) -> LoadProcesses:
         master = self.options.master

@@ -14,6 +14,7 @@ from harness.errors import UserError
 from harness.expectation import check_expectations
 from harness.fault_specs import FAULT_SPECS, Fault, Model
 from harness.load_specs import PARTS, Load
+from harness.neighbour_specs import Neighbour, check_neighbour
 from harness.shape import Stretch, make_shape
 from harness.telemetry_specs import Telemetry, switched
 from harness.verdict import Verdict
@@ -59,6 +60,7 @@ class Focus(Model):
     token_looks_per_s: float = Field(0, ge=0)
     stop_after_s: tuple[float, float] = (0.6, 1.4)
     hang_ups_per_s: float = Field(0, ge=0)
+    task_lists_per_s: float = Field(0, ge=0)
     before_s: float = 2
     after_s: float = 10
 
@@ -81,6 +83,7 @@ class Scenario(Model):
     faults: tuple[Fault, ...] = ()
     focus: Focus = Focus()
     telemetry: Telemetry | None = None
+    neighbour: Neighbour | None = None
     enough: dict[str, float] = Field({})
     guarantees: tuple[str, ...] = ()  # empty means all
     bounds: dict[str, float] = Field({})
@@ -99,6 +102,7 @@ class Scenario(Model):
     @model_validator(mode="after")
     def _names_exist(self) -> Scenario:
         check_names(self)
+        check_neighbour(self)
         check_expectations(self)
         _ = self.load_shape  # raises when it is longer than the measured part
         return self
@@ -207,6 +211,7 @@ def _keys_at(full: tuple[Any, ...]) -> list[str]:
         **PARTS,
         "focus": Focus,
         "telemetry": Telemetry,
+        "neighbour": Neighbour,
         "bug": Bug,
         **dict.fromkeys(SIDES, Side),
         **FAULT_SPECS,

@@ -38,6 +38,7 @@ GUARANTEES = (
     "finished-unlisted",
     "running-listed",
     "no-unexplained-end",
+    "tasks-are-own",
     "tokens-exactly-once-in-order",
     "stream-end-told",
     "resync-hints-bounded",
@@ -78,6 +79,7 @@ LOADS: dict[str, str] = {  # guarantee → the rate under `focus` without which 
     "session-stays-removed": "session_ends_per_s",
     "nobody-lingers": "visits_per_s",
     "usage-ends": "visits_per_s",
+    "tasks-are-own": "task_lists_per_s",
 }
 TRACED = frozenset({"traces-reach-redis", "stop-trace-crosses", "answer-trace-crosses"})
 ENOUGH: dict[str, str] = {
@@ -92,6 +94,7 @@ ENOUGH: dict[str, str] = {
     "streams": "streams opened",
     "session_reads": "session reads answered",
     "requests_per_s": "operations a second over the load",
+    "neighbour_streams": "streams that the neighbour's provider opened",
 }
 
 

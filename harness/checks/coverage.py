@@ -65,13 +65,16 @@ IN_FOCUS = {  # operation → the minimum load that counts it inside focus
 }
 
 
+ANYWHERE = ("stops", "streams", "session_reads", "neighbour_streams")
+
+
 class EnoughLoad(Check):
     """The minimum loads of the scenario, counted inside focus."""
 
     name = "enough-load"
     family = "coverage"
     sentence = "There was enough load around the faults to prove something."
-    kinds = frozenset({"ok", "invoke", "stream", "focus"})
+    kinds = frozenset({"ok", "invoke", "stream", "focus", "sample"})
 
     def __init__(self) -> None:
         self._focus = False
@@ -89,6 +92,9 @@ class EnoughLoad(Check):
             self._focus = record["event"] == "begin"
         elif kind == "stream":
             self._counts["streams"] += record["event"] == "open"
+        elif kind == "sample":
+            if record["probe"] == "neighbour":
+                self._counts["neighbour_streams"] += record["streams"]
         elif record["op"] == "event_post" and self._focus:
             self._canaries[record["origin"]] += 1
 
@@ -109,7 +115,7 @@ class EnoughLoad(Check):
         length = max(window.end - window.start, 1e-9)
         inside = sum(n for s, n in self._seconds.items() if s in window)
         counts: dict[str, float] = {
-            **dict.fromkeys(("stops", "streams", "session_reads", *IN_FOCUS.values()), 0),
+            **dict.fromkeys((*ANYWHERE, *IN_FOCUS.values()), 0),
             **self._counts,
             "canaries_per_pair": fewest,
             "requests_per_s": round(inside / length, 1),

@@ -25,6 +25,7 @@ async def start_provider(
     run: RunFolder,
     clock: RunClock,
     at: tuple[str, int] | None = None,
+    name: str = "provider",
 ) -> None:
     """Start it, on the run's 127.x.y.3 unless told where; set `provider_url` (with `/v1`).
 
@@ -34,6 +35,6 @@ async def start_provider(
     options = {"host": host, "port": port, "history": run.history.resolve(), "base": clock.base}
     argv = [sys.executable, "-m", "harness.deploy.provider_app"]
     argv += [f"--{name}={value}" for name, value in options.items()]
-    process = await guardian.spawn("provider", argv, clean_environment(ROOT), last=True)
+    process = await guardian.spawn(name, argv, clean_environment(ROOT), last=True)
     await answered(process, f"http://{host}:{port}/v1/models", READY_S)
     deployment.provider_url = f"http://{host}:{port}/v1"

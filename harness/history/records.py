@@ -16,7 +16,7 @@ Every file starts with a header; every file has one writer; readers merge by `t`
 | fault | id, event, name, kind, target, nodes, workers, evidence | event `inject`, `confirm`, `heal`, `confirm_heal` or `error` |
 | switch | node, observer, why | the instant a new primary could serve (`+switch-master`, slots shown, first PING) |
 | role | node, role | a node's role as seen over a direct connection, on change |
-| sample | probe, values… | probe `worker` (worker, connections, rss, fds, threads, cpu, log: bytes), `redis` (node, clients, memory, ops, role, …), `health` (worker, path, status, ms; of a refusal its detail), `process` (name, cpu, rss; of everything but the workers; cpu of name `machine` is that of all programs), `collector` (spans, dropped, refused, forwarded, not_forwarded: counts so far) |
+| sample | probe, values… | probe `worker` (worker, connections, rss, fds, threads, cpu, log: bytes), `redis` (node, clients, memory, ops, role, …), `health` (worker, path, status, ms; of a refusal its detail), `process` (name, cpu, rss; of everything but the workers; cpu of name `machine` is that of all programs), `collector` (spans, dropped, refused, forwarded, not_forwarded: counts so far), `neighbour` (streams, operations, failed: what the neighbour did) |
 | stall | worker, ms, raw_ms | the worst loop stall of the last period, less the thread's run delay and what the hypervisor took |
 | exit | name, status, expected | a process of the run ended; `expected` when a fault or the end of load meant it to |
 | phase | name | plan, deploy, prepare, warmup, load, quiesce, collect, teardown; `t` is its start |
@@ -38,6 +38,7 @@ Operations (`op`), their arguments and results:
 | connect | socket, user | sid |
 | chat_start | stream, user, socket, tokens | chat_id, tasks |
 | list_tasks | stream, chat_id | tasks |
+| list_all_tasks | | tasks |
 | stop | stream, by (`task` or `chat`), outlives | state |
 | event_post | n, origin | |
 | config_write | value | |

@@ -45,7 +45,12 @@ class Spawner(Protocol):
 
 
 async def start_load(
-    guardian: Spawner, deployment: Deployment, plan: Plan, run: RunFolder, clock: RunClock
+    guardian: Spawner,
+    deployment: Deployment,
+    plan: Plan,
+    run: RunFolder,
+    clock: RunClock,
+    name: str = "load",
 ) -> LoadProcesses:
     """Spawn the scenario's load processes; they connect their sockets and wait for `go`.
 
@@ -62,7 +67,7 @@ async def start_load(
     setup.write(setup_path(run))
     environment = load_environment()
     processes = [
-        await guardian.spawn(f"load-{number}", _command(run, number, count), environment)
+        await guardian.spawn(f"{name}-{number}", _command(run, number, count), environment)
         for number in range(count)
     ]
     return LoadProcesses(processes, run, clock, count)

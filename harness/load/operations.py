@@ -152,6 +152,17 @@ class Operations:
             lambda body: {"tasks": list(body["task_ids"])},
         )
 
+    def list_all_tasks(self, admin: Account, worker: int, scheduled: float) -> Answer:
+        """List every running task, as only the admin may."""
+        return self.do(
+            "list_all_tasks",
+            admin,
+            worker,
+            ("GET", "/api/tasks", None),
+            {"scheduled": scheduled},
+            lambda body: {"tasks": list(body["tasks"])},
+        )
+
     def stop(self, account: Account, worker: int, stream: Stream, by: str, **args: Any) -> Answer:
         """Stop the stream's task: `by` its id, as the admin may on every target, or its chat."""
         if by == "task":

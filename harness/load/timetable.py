@@ -17,6 +17,7 @@ from harness.load.sockets import UserSocket
 from harness.load.streams import Stream
 from harness.load.visits import Visits
 from harness.plan import STREAMS_OUTLIVE_S, Step
+from harness.targets.base import TASK_LIST
 
 AT_ONCE = 4000  # steps under way; more than this is shed and recorded, never queued
 OUTLIVES_S = 10.0  # a stop proves something when its stream would have gone on this long
@@ -45,6 +46,7 @@ class Timetable:
             "session_end": SessionEnds(context, operations).perform,
             **Agreement(context, operations).steps(),
             "hang_up": self._hang_up,
+            "task_list": self._task_list,
         }
         self.signed_out: list[Account] = []
 
@@ -147,6 +149,12 @@ class Timetable:
         choices = context.choices(f"hang_up-{step.k}")
         worker = choices.below(context.workers)
         hang_up(context, account, worker, choices.between(0, HANG_UP_WITHIN_S), due)
+
+    def _task_list(self, step: Step, due: float) -> None:
+        """List all running tasks, as the admin, on the workers in turn."""
+        if TASK_LIST in self._context.setup.capabilities:
+            admin, worker = self._context.accounts.admin, step.k % self._context.workers
+            self._operations.list_all_tasks(admin, worker, due)
 
     def _everywhere(self, ask: Callable[[int], object]) -> None:
         jobs = [gevent.spawn(ask, worker) for worker in range(self._context.workers)]

@@ -22,6 +22,7 @@ CONFIG = "config"  # an admin changes configuration that all workers use
 SIGN_IN_LIMIT = "sign_in_limit"  # sign-ins of one account are limited, across workers
 PRESENCE = "presence"  # who is online, which models are in use, on any worker
 MODEL_LISTS = "model_lists"  # /api/models lists the provider's models; ?refresh=true asks anew
+TASK_LIST = "task_list"  # an admin lists all running tasks, by /api/tasks
 TRACES = "traces"  # sends OpenTelemetry spans, and continues the trace of a request's header
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"  # databases, as in the scenario file

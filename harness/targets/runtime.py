@@ -22,6 +22,7 @@ from harness.targets.base import (
     SIGN_IN_LIMIT,
     SQLITE,
     STOP_STATES,
+    TASK_LIST,
     TRACES,
     Permissions,
     RedisAccess,
@@ -41,7 +42,7 @@ class RuntimeTarget(Target):
     capabilities: frozenset[str] = frozenset(
         {
             *(SESSION_DATA, STOP_STATES, RESYNC_HINT, READY),
-            *(CONFIG, SIGN_IN_LIMIT, MODEL_LISTS, PRESENCE, TRACES),
+            *(CONFIG, SIGN_IN_LIMIT, MODEL_LISTS, PRESENCE, TASK_LIST, TRACES),
         }
     )
     channels: ClassVar[Mapping[str, str]] = {

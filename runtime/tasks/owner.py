@@ -69,6 +69,7 @@ class TaskOwner:
         self._left = False
         self.buried = 0  # processes
         self.interrupted = 0  # their tasks
+        self.strangers = 0  # running tasks in Redis that the database knows nothing of
 
     async def start(self) -> None:
         """Become an owner, before the first task. Raises DatabaseUnavailable."""
@@ -156,10 +157,21 @@ class TaskOwner:
         states = await self._store.states(list(listed))
         now = time.monotonic()
         self._unknown = {i: self._unknown.get(i, now) for i in listed if i not in states}
+        self._note_strangers(len(await self._records.alive(list(self._unknown))))
         ended = {task_id for task_id, state in states.items() if state != RUNNING}
         ended |= {i for i, since in self._unknown.items() if now - since > UNKNOWN_S}
         for task_id in ended:
             self._records.forget(task_id, listed[task_id])
+
+    def _note_strangers(self, found: int) -> None:
+        """Say once that somebody else's tasks are here: rows are written before records."""
+        if found and not self.strangers:
+            log.warning(
+                "%d running tasks in Redis are not of this database: another installation uses "
+                "the same Redis and REDIS_KEY_PREFIX; give each a prefix of its own",
+                found,
+            )
+        self.strangers = found
 
     async def take_stops(self, loop: Loop) -> None:
         """Stop what somebody wants stopped, also while Redis is away. Runs for ever."""
@@ -177,4 +189,5 @@ class TaskOwner:
             "others": len(self._seen),
             "buried": self.buried,
             "interrupted": self.interrupted,
+            "strangers": self.strangers,
         }

@@ -145,7 +145,7 @@ class TaskRecords:
 
     async def list_all(self) -> list[str]:
         """Return the ids of all tasks whose owner is alive."""
-        return await self._alive(list(await self.all()))
+        return await self.alive(list(await self.all()))
 
     async def list_item(self, item: str) -> list[str]:
         """Return the ids of an item's tasks whose owner is alive."""
@@ -155,14 +155,14 @@ class TaskRecords:
         if not ids:
             return []
         names = await self._redis.run(lambda r: r.hmget(self._keys.tasks, ids), idempotent=True)
-        return await self._alive([i for i, name in zip(ids, names, strict=True) if name])
+        return await self.alive([i for i, name in zip(ids, names, strict=True) if name])
 
     async def all(self) -> dict[str, str]:
         """Return id → item of every record."""
         listed = await self._redis.run(lambda r: r.hgetall(self._keys.tasks), idempotent=True)
         return {_text(task_id): _text(item) for task_id, item in listed.items()}
 
-    async def _alive(self, ids: list[str]) -> list[str]:
+    async def alive(self, ids: list[str]) -> list[str]:
         """Drop tasks without a marker, unless the database knows that they run."""
         if not ids:
             return []

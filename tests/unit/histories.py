@@ -39,7 +39,7 @@ class History:
         self.records: list[Record] = []
         self.about: dict[str, Any] = {"workers": WORKERS}  # what run.json says
         self.capabilities = ["session_data", "stop_states", "resync_hint", "ready"]
-        self.capabilities += ["config", "sign_in_limit", "model_lists", "presence"]
+        self.capabilities += ["config", "sign_in_limit", "model_lists", "presence", "task_list"]
         faults = [{"kind": "kill", "target": "primary", "at": 8, "for_s": 5}] if fault else []
         self.scenario = Scenario.model_validate(
             {
@@ -122,7 +122,8 @@ def stream(h: History, name: str, opened: float, closed: float | None, **fields:
     """Add an acknowledged chat with its provider stream, tokens and end, all as they should be."""
     cause = fields.get("cause", "finished")
     sent = fields.get("sent", 10)
-    h.op("chat_start", opened - 0.05, stream=name, user=0, socket="u0-0", tokens=10)
+    asked = {"stream": name, "user": 0, "socket": "u0-0", "tokens": 10}
+    h.op("chat_start", opened - 0.05, **asked, tasks_now=[f"task-{name}"])
     h.add("stream", opened, stream=name, event="open", sent=0, cause=None)
     if closed is None:
         return h
@@ -141,6 +142,9 @@ def healthy(fault: bool = True, **scenario: Any) -> History:
     stream(h, "c1", 3, 6)
     h.op("list_tasks", 5, stream="c1", tasks_now=["t1"])
     h.op("list_tasks", 13, stream="c1", tasks_now=[])
+    for worker in range(WORKERS):
+        h.op("list_all_tasks", 5, worker=worker, tasks_now=["task-c1"])
+        h.op("list_all_tasks", 31, worker=worker, tasks_now=[])
     stream(h, "s1", 9, 10.5, cause="client_closed", sent=8)
     h.op("stop", 9.9, stream="s1", by="task", outlives=True, state="requested", worker=1)
     stream(h, "s2", 20, 21.5, cause="client_closed", sent=8)

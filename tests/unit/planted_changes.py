@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.unit.histories import HEAL, KILL, SWITCH, History, stream
+from tests.unit.histories import HEAL, KILL, SWITCH, WORKERS, History, stream
 
 Change = Callable[[History], object]
 
@@ -146,3 +146,10 @@ def lost_at_the_end(h: History) -> None:
     """Close sockets by a fault that lasts to the end, so that nobody can be back before it."""
     socket_lost(42, None, workers=[])(h)
     h.without(k="fault", event="heal")
+
+
+def empty_lists(h: History) -> None:
+    """No list of all tasks holds any."""
+    h.without(op="list_all_tasks")
+    for worker in range(WORKERS):
+        h.op("list_all_tasks", 5, worker=worker, tasks_now=[])

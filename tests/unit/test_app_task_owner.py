@@ -80,7 +80,7 @@ async def test_silent_worker_is_buried_and_its_user_told(pair: tuple[Worker, Wor
     assert {payload["user"] for payload in here.told} == {"u"}
     (row,) = await other.store.messages_of("c")
     assert (row.content, row.state) == ("so far", "interrupted")
-    assert here.owner.status == {"others": 0, "buried": 1, "interrupted": 1}
+    assert here.owner.status == {"others": 0, "buried": 1, "interrupted": 1, "strangers": 0}
 
 
 async def test_worker_that_was_buried_ends_what_it_runs(pair: tuple[Worker, Worker]) -> None:

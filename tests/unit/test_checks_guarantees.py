@@ -106,6 +106,11 @@ BROKEN: list[tuple[str, str, Change]] = [
             "stop", 22, stream="cut", by="task", outlives=False, state="finished"
         ),
     ),
+    (
+        "tasks-are-own",
+        "somebody else's",
+        lambda h: h.op("list_all_tasks", 21, tasks_now=["task-s2", "task-of-others"]),
+    ),
     ("tokens-exactly-once-in-order", "a gap", planted.runs((0, 3), (5, 9))),
     ("tokens-exactly-once-in-order", "a repeat", planted.runs((0, 5), (5, 9))),
     ("tokens-exactly-once-in-order", "late filling", planted.runs((0, 3), (6, 9), (4, 5))),
@@ -211,6 +216,8 @@ THIN: list[tuple[str, Change]] = [
     ("finished-unlisted", lambda h: h.without(op="list_tasks")),
     ("running-listed", lambda h: h.without(op="list_tasks")),
     ("no-unexplained-end", lambda h: h.without(k="stream")),
+    ("tasks-are-own", lambda h: h.without(op="list_all_tasks", worker=1)),
+    ("tasks-are-own", planted.empty_lists),
     ("tokens-exactly-once-in-order", lambda h: h.without(k="run").without(k="stream")),
     ("stream-end-told", lambda h: h.without(k="stream")),
     ("resync-hints-bounded", lambda h: h.without(k="socket")),
@@ -271,12 +278,31 @@ def test_recovery_is_unknown_when_an_operation_never_came_back(tmp_path: Path) -
     assert "rare" in finding.reason
 
 
-@pytest.mark.parametrize("name", ["stops", "sign_outs", "canaries_per_pair", "requests_per_s"])
+@pytest.mark.parametrize(
+    "name", ["stops", "sign_outs", "canaries_per_pair", "requests_per_s", "neighbour_streams"]
+)
 def test_too_little_load_is_unknown(name: str, tmp_path: Path) -> None:
     """A minimum of the scenario that is not reached makes the run unknown."""
     finding = healthy(enough={name: 1000}).finding("enough-load", tmp_path)
     assert finding.verdict == Verdict.UNKNOWN
     assert name in finding.reason
+
+
+def test_what_the_neighbour_did_is_enough(tmp_path: Path) -> None:
+    """Its streams are told by one sample, at its end."""
+    h = healthy(enough={"neighbour_streams": 9})
+    h.add("sample", END, probe="neighbour", streams=9, operations=40, failed=0)
+    assert h.finding("enough-load", tmp_path).verdict == Verdict.PASS
+
+
+def test_the_task_of_a_start_that_was_not_answered_is_nobody_elses(tmp_path: Path) -> None:
+    """One unknown task may be of the one unanswered start; two may not."""
+    h = healthy()
+    h.op("chat_start", 20, outcome="info", stream="c9", user=0, socket="u0-0", tokens=10)
+    h.op("list_all_tasks", 21, tasks_now=["task-c9"])
+    assert h.finding("tasks-are-own", tmp_path / "one").verdict == Verdict.PASS
+    h.op("list_all_tasks", 22, tasks_now=["task-of-others"])
+    assert h.finding("tasks-are-own", tmp_path / "two").verdict == Verdict.FAIL
 
 
 def test_a_late_generator_is_unknown(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from harness.faults.injector import KINDS
 from harness.history import records
 from harness.history.errors import table_markdown
 from harness.load_specs import Chats, Load, Piece, Pollers, Ramp, Soak, Spike, Steps
+from harness.neighbour_specs import Neighbour
 from harness.report.html import FILES, FOLDERS
 from harness.report.summary import __doc__ as summary_format
 from harness.scenario import Focus, Images, Redis, Scenario
@@ -75,6 +76,7 @@ PARTS = [
     ("Under `load.soak`:", Soak),
     ("Under `load.pollers`", Pollers),
     ("Under `focus`", Focus),
+    ("Under `neighbour`", Neighbour),
     ("Under `telemetry`", Telemetry),
     ("Under `bug`", Bug),
     ("Of every side:", Side),

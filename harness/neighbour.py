@@ -73,9 +73,10 @@ async def neighbour(
     try:
         yield
     finally:
-        using.cancel()
-        await asyncio.wait([using])
         await _end(load)
+        if lost := await _ended(using):
+            text = f"{NAME}: the socket that uses models was lost: {lost}"
+            writer.record("note", level="error", text=text)
         writer.record("sample", probe=NAME, **done(folder))
 
 
@@ -112,19 +113,17 @@ async def start(
 
 
 def _quiet(scenario: Scenario, neighbour: Neighbour) -> Scenario:
-    """Return the scenario of the neighbour's users: they chat, and that is all."""
-    load = Load(users=neighbour.users, reads_per_s=1, chats=scenario.load.chats)
-    changes = {
-        "workers": neighbour.workers,
-        "load": load.model_copy(update={"think_s": scenario.load.think_s}),
-        "duration_s": scenario.duration_s + LONGER_S,
-        "faults": (),
-        "focus": QUIET,
-        "telemetry": None,
-        "balancer": "none",
-        "neighbour": None,
-    }
-    return scenario.model_copy(update=changes)
+    """Return the scenario of the neighbour's users: they chat as the run's own, and that is all."""
+    chatting = {"chats": scenario.load.chats, "think_s": scenario.load.think_s}
+    return Scenario(
+        name=NAME,
+        story=scenario.story,
+        topology=scenario.topology,
+        workers=neighbour.workers,
+        load=Load(users=neighbour.users, reads_per_s=1, **chatting),
+        duration_s=scenario.warmup_s + scenario.duration_s + LONGER_S,
+        focus=QUIET,
+    )
 
 
 async def _use(worker: Worker, token: str, guests: int) -> None:
@@ -134,7 +133,7 @@ async def _use(worker: Worker, token: str, guests: int) -> None:
     """
     models = [f"guest-{n}" for n in range(min(guests, MODELS))]
     async with aiohttp.ClientSession() as http:
-        client = socketio.AsyncClient(handle_sigint=False, http_session=http)
+        client = socketio.AsyncClient(reconnection=False, handle_sigint=False, http_session=http)
         auth = {"token": token}
         try:
             await client.connect(
@@ -147,6 +146,13 @@ async def _use(worker: Worker, token: str, guests: int) -> None:
                 await asyncio.sleep(USE_AGAIN_S)
         finally:
             await close_quietly(client.shutdown())
+
+
+async def _ended(using: asyncio.Task[None]) -> str:
+    """End a task; return why it had ended before, if it had."""
+    using.cancel()
+    (result,) = await asyncio.gather(using, return_exceptions=True)
+    return "" if isinstance(result, asyncio.CancelledError | None) else repr(result)
 
 
 async def _end(load: LoadProcesses) -> None:

@@ -141,6 +141,8 @@ def test_an_unknown_host_is_said() -> None:
         ("one-worker-reset", {"toxiproxy": TOXIPROXY}, "deployment is of no known topology"),
         ("standalone-latency", {"toxiproxy": TOXIPROXY, "topology": "standalone"}, ""),
         ("standalone-restart", {"without_faults": True}, ""),
+        ("negative/twins-on-one-prefix", {}, "a neighbour needs a deployment"),
+        ("negative/twins-on-one-prefix", {"without_faults": True}, ""),
         ("baseline-standalone", {}, ""),
     ],
 )

@@ -19,6 +19,8 @@ def misfit(scenario: Scenario, told: External) -> str:
     refused = [_refused(fault, scenario, told) for fault in scenario.faults]
     if scenario.redis.absent_at_boot_s:
         refused.append("redis.absent_at_boot_s needs a deployment that the harness has started")
+    if scenario.neighbour:
+        refused.append("a neighbour needs a deployment that the harness has started")
     if scenario.environment:
         names = ", ".join(scenario.environment)
         refused.append(f"the variables of its workers ({names}) are not the harness's to set")
@@ -54,6 +56,7 @@ def fitted(scenario: Scenario, told: External) -> Scenario:
     changes: dict[str, Any] = {}
     if told.without_faults:
         changes |= {"faults": [], "redis.absent_at_boot_s": 0, "environment": {}}
+        changes["neighbour"] = None
     changes["telemetry"] = False  # its workers' variables are not the harness's to set
     changes |= {"balancer": "none", "host": "processes", "workers": len(told.urls)}
     if told.topology:

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
+from runtime.deadline import Deadline
 from runtime.redis.errors import BreakerOpen, RedisUnavailable
 
 PROBE_S = 0.1
@@ -45,7 +46,8 @@ class Breaker:
         if self._closed.is_set():
             return
         try:
-            await asyncio.wait_for(self._closed.wait(), GRACE_S)
+            async with Deadline(GRACE_S):
+                await self._closed.wait()
         except TimeoutError:
             raise BreakerOpen(f"not reachable: {self.reason}", refused=True) from None
 

@@ -11,8 +11,8 @@ from typing import Any, Protocol, TypeVar
 from redis.asyncio import Redis
 from redis.exceptions import AskError, ResponseError
 
+from runtime.deadline import Deadline
 from runtime.redis.breaker import Breaker
-from runtime.redis.deadline import Deadline
 from runtime.redis.errors import RedisDenied, RedisUnavailable, translate
 from runtime.redis.redirects import follow
 from runtime.redis.shared import SharedWires

@@ -14,7 +14,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from runtime.redis.deadline import Deadline
+from runtime.deadline import Deadline
 from runtime.redis.errors import RedisUnavailable, translate
 from runtime.redis.topology import Key, Topology
 from runtime.redis.wire import Address, Argument, Wire

@@ -8,6 +8,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+from runtime.deadline import Deadline
 from runtime.redis.errors import RedisUnavailable
 from runtime.redis.wire import Address, Dial, Wire, open_wire
 
@@ -49,7 +50,8 @@ class Topology(ABC):
         self.start()
         if not self._known.is_set():
             try:
-                await asyncio.wait_for(self._known.wait(), self.dial.timeout)
+                async with Deadline(self.dial.timeout):
+                    await self._known.wait()
             except TimeoutError:
                 raise RedisUnavailable(self._unknown(), refused=True) from None
         address = self.current(key)
@@ -127,7 +129,8 @@ class Topology(ABC):
     async def _pause(self, period: float = POLL_S) -> None:
         """Wait for the next poll, or for `refresh`."""
         try:
-            await asyncio.wait_for(self._poke.wait(), period * random.uniform(0.8, 1.2))
+            async with asyncio.timeout(period * random.uniform(0.8, 1.2)):
+                await self._poke.wait()
         except TimeoutError:
             return
         await asyncio.sleep(0.02)  # a burst of failures is one reason to look

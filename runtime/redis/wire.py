@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from runtime.redis.deadline import Deadline
+from runtime.deadline import Deadline
 from runtime.redis.errors import RedisDenied, RedisUnavailable, explain, translate
 from runtime.redis.tls import Tls
 

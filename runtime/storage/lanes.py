@@ -19,6 +19,8 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TypeVar
 
+from runtime.deadline import Deadline
+
 T = TypeVar("T")
 
 
@@ -92,7 +94,8 @@ class Lane:
         loop = asyncio.get_running_loop()
         running = loop.run_in_executor(self._executor, copy_context().run, self._take, call, work)
         try:
-            return await asyncio.wait_for(running, self._patience.answer_s)
+            async with Deadline(self._patience.answer_s):
+                return await running
         except TimeoutError:
             words = f"no answer within {self._patience.answer_s:g} s"
             raise (DatabaseUnavailable if call.give_up() else DatabaseUncertain)(words) from None

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from runtime.redis.deadline import Deadline
+from runtime.deadline import Deadline
 
 
 async def _answer_after_a_pause(deadline: Deadline) -> bytes:

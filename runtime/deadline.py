@@ -1,5 +1,8 @@
 """A deadline for answers, which does not blame the server when this process stood still.
 
+Nor does it hide a cancellation, as `asyncio.wait_for` of Python 3.11 does when the answer comes in
+the same turns of the loop: the task that was stopped would go on.
+
 After a pause (a busy loop, a throttled container, a stopped machine) the answer lies in the socket
 and the timer is overdue; asyncio runs the timer before whoever waits has read. Taken for silence,
 that would drop a healthy connection and fail everything that was under way.

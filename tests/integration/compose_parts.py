@@ -84,13 +84,20 @@ class Project:
         assert not check or done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
         return done.stdout
 
-    def redis(self, service: str, *words: str, port: int = 6379) -> list[str]:
-        """Return the words that a node or sentinel answers."""
+    def _container(self, service: str) -> Any:
         labels = [f"com.docker.compose.{key}" for key in ("project", "service")]
         chosen = [f"{labels[0]}={self.name}", f"{labels[1]}={service}"]
         (container,) = self._engine.containers.list(filters={"label": chosen})
+        return container
+
+    def redis(self, service: str, *words: str, port: int = 6379) -> list[str]:
+        """Return the words that a node or sentinel answers."""
         line = ["redis-cli", "-p", str(port), *words]
-        return str(container.exec_run(line).output.decode()).split()
+        return str(self._container(service).exec_run(line).output.decode()).split()
+
+    def environment(self, service: str) -> str:
+        """Return the variables of a container, one `NAME=value` line each."""
+        return "".join(f"{line}\n" for line in self._container(service).attrs["Config"]["Env"])
 
     async def ready(self) -> None:
         """Wait until an instance behind nginx says that it is ready."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bus_cluster import ClusterSet
+from container_parts import usable
 from docker.errors import ImageNotFound
 
 from harness.deploy import engine as engines
@@ -50,11 +50,7 @@ def images(engine: Any, request: pytest.FixtureRequest) -> dict[str, str]:
 @pytest.fixture
 def engine(found_engine: Any, request: pytest.FixtureRequest) -> Any:
     """Return the docker client; without an engine the test is skipped by its name."""
-    if not isinstance(found_engine, MissingPart):
-        return found_engine
-    if os.environ.get("CONTAINER_ENGINE") == "required":
-        pytest.fail(str(found_engine))
-    pytest.skip(f"{request.node.name}: {str(found_engine).partition('. ')[0]}")
+    return usable(found_engine, request.node.name)
 
 
 @pytest.fixture

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from harness.deploy import sweeper
 from harness.deploy.containers import ContainerHost
@@ -12,6 +15,16 @@ from harness.deploy.folder import RunFolder
 from harness.deploy.host import ProcessHost
 from harness.deploy.model import Boxed, Deployment, Host
 from harness.deploy.spawner import Guardian
+from harness.errors import MissingPart
+
+
+def usable(found_engine: Any, name: str) -> Any:
+    """Return the docker client; else skip the test of this name, or fail where one is required."""
+    if not isinstance(found_engine, MissingPart):
+        return found_engine
+    if os.environ.get("CONTAINER_ENGINE") == "required":
+        pytest.fail(str(found_engine))
+    pytest.skip(f"{name}: {str(found_engine).partition('. ')[0]}")
 
 
 def host_named(name: str, guardian: Guardian, run: RunFolder) -> Host:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, field
 
 from harness.checks.base import Check, Facts, Finding
@@ -30,9 +31,20 @@ class _Streams(Check):
     """Base: keeps the provider's view of every stream."""
 
     family = "tasks"
+    needs = frozenset({PROVIDER})
 
     def __init__(self) -> None:
         self._streams: dict[str, _Stream] = {}
+
+    def feed(self, record: Record) -> None:
+        """Fold one record: of a stream, or of an operation."""
+        if record["k"] == "stream":
+            self._provider(record)
+        else:
+            self._operation(record)
+
+    @abstractmethod
+    def _operation(self, record: Record) -> None: ...
 
     def _provider(self, record: Record) -> None:
         stream = self._streams.get(record["stream"])
@@ -80,7 +92,6 @@ class StopEndsTask(_Streams):
 
     name = "stop-ends-task"
     sentence = "An acknowledged stop ends the task on whichever worker it runs."
-    needs = frozenset({PROVIDER})
     kinds = frozenset({"ok", "stream"})
     ops = frozenset({"stop"})
 
@@ -88,11 +99,7 @@ class StopEndsTask(_Streams):
         super().__init__()
         self._stops: dict[str, tuple[float, float, str, str]] = {}  # sent, acked, state, id
 
-    def feed(self, record: Record) -> None:
-        """Fold one record."""
-        if record["k"] == "stream":
-            self._provider(record)
-            return
+    def _operation(self, record: Record) -> None:
         asked = record["invoke"]
         stop = (asked["t"], record["t"], record.get("state", ""), record["id"])
         known = self._stops.get(asked["stream"])
@@ -160,11 +167,7 @@ class StopIsTruthful(_Streams):
         self._answers = 0
         self._over: list[tuple[float, str, str, str]] = []
 
-    def feed(self, record: Record) -> None:
-        """Fold one record."""
-        if record["k"] == "stream":
-            self._provider(record)
-            return
+    def _operation(self, record: Record) -> None:
         self._answers += 1
         if (state := record.get("state", "")) not in EFFECTIVE:
             self._over.append((record["t"], record["invoke"]["stream"], state, record["id"]))
@@ -200,7 +203,6 @@ class FinishedUnlisted(_Streams):
 
     name = "finished-unlisted"
     sentence = "A finished task is soon no longer listed."
-    needs = frozenset({PROVIDER})
     kinds = frozenset({"ok", "stream"})
     ops = frozenset({"list_tasks"})
 
@@ -209,11 +211,7 @@ class FinishedUnlisted(_Streams):
         self._looks: list[tuple[float, float]] = []  # sent, closed of lists that were empty
         self._listed: list[tuple[float, float, str, str]] = []  # sent, closed, stream, id
 
-    def feed(self, record: Record) -> None:
-        """Fold one record."""
-        if record["k"] == "stream":
-            self._provider(record)
-            return
+    def _operation(self, record: Record) -> None:
         asked = record["invoke"]
         stream = self._streams.get(asked["stream"])
         if stream is None or stream.closed is None or asked["t"] < stream.closed:
@@ -247,7 +245,6 @@ class RunningListed(_Streams):
 
     name = "running-listed"
     sentence = "A running task is always listed, on every worker."
-    needs = frozenset({PROVIDER})
     kinds = frozenset({"invoke", "ok", "stream"})
     ops = frozenset({"list_tasks", "stop"})
 
@@ -257,15 +254,11 @@ class RunningListed(_Streams):
         self._lists = 0
         self._empty: list[tuple[float, float, str, str]] = []  # sent, answered, stream, id
 
-    def feed(self, record: Record) -> None:
-        """Fold one record."""
-        kind = record["k"]
-        if kind == "stream":
-            self._provider(record)
-        elif record["op"] == "stop":
-            if kind == "invoke":
+    def _operation(self, record: Record) -> None:
+        if record["op"] == "stop":
+            if record["k"] == "invoke":
                 self._stopped.add(record["stream"])
-        elif kind == "ok":
+        elif record["k"] == "ok":
             self._list(record, record["invoke"])
 
     def _list(self, record: Record, asked: Record) -> None:
@@ -311,7 +304,6 @@ class NoUnexplainedEnd(_Streams):
 
     name = "no-unexplained-end"
     sentence = "No task ends early unless somebody stopped it."
-    needs = frozenset({PROVIDER})
     kinds = frozenset({"invoke", "fail", "info", "stream"})
     ops = frozenset({"stop", "chat_start"})
 
@@ -321,12 +313,8 @@ class NoUnexplainedEnd(_Streams):
         self._unanswered: set[str] = set()  # its chat was never acknowledged
         self._worker: dict[str, int] = {}  # the worker that was asked, and so runs it
 
-    def feed(self, record: Record) -> None:
-        """Fold one record."""
-        kind = record["k"]
-        if kind == "stream":
-            self._provider(record)
-        elif kind == "invoke":
+    def _operation(self, record: Record) -> None:
+        if record["k"] == "invoke":
             if record["op"] == "stop":
                 self._stopped.setdefault(record["stream"], record["t"])
             else:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.verdict import Verdict
-
-if TYPE_CHECKING:
-    from harness.scenario import Scenario
 
 
 @dataclass(frozen=True)
@@ -54,15 +51,3 @@ PASSES = Expectation()
 
 def _names(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
-
-
-def check_expectations(scenario: Scenario) -> None:
-    """Raise ValueError when what the scenario expects of a run contradicts itself."""
-    if scenario.expected_red and scenario.expected is not Verdict.FAIL:
-        raise ValueError("`expected_red` goes with `expected: fail`")
-    judged = set(scenario.guarantees)
-    named = {*scenario.expected_red, *(scenario.bug.guarantees if scenario.bug else ())}
-    if judged and (unjudged := named - judged):
-        raise ValueError(f"expected to be red, but not among `guarantees`: {_names(unjudged)}")
-    if scenario.expected_red and scenario.bug:
-        raise ValueError("`expected_red` and `bug` say the same: keep `bug`, drop the other")

@@ -11,14 +11,13 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from harness.bug_specs import Bug, Side
 from harness.errors import UserError
-from harness.expectation import check_expectations
 from harness.fault_specs import FAULT_SPECS, Fault, Model
 from harness.load_specs import PARTS, Load
-from harness.neighbour_specs import Neighbour, check_neighbour
+from harness.neighbour_specs import Neighbour
+from harness.scenario_checks import check_scenario
 from harness.shape import Stretch, make_shape
 from harness.telemetry_specs import Telemetry, switched
 from harness.verdict import Verdict
-from harness.vocabulary import check_names
 
 TopologyName = Literal["standalone", "sentinel", "cluster"]
 SIDES = ("fails", "passes")
@@ -101,9 +100,7 @@ class Scenario(Model):
 
     @model_validator(mode="after")
     def _names_exist(self) -> Scenario:
-        check_names(self)
-        check_neighbour(self)
-        check_expectations(self)
+        check_scenario(self)
         _ = self.load_shape  # raises when it is longer than the measured part
         return self
 

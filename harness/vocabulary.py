@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 
 from harness.errors import UserError, did_you_mean
-
-if TYPE_CHECKING:
-    from harness.fault_specs import Fault
-    from harness.scenario import Scenario
 
 _COMMON_ROLES = ("primary", "all-nodes")
 _REPLICA_ROLES = ("a-replica", "all-replicas")
@@ -105,45 +101,9 @@ def default_bounds() -> dict[str, float]:
     return bounds
 
 
-def check_names(scenario: Scenario) -> None:
-    """Raise ValueError for the first name in the scenario that does not exist."""
-    for fault in scenario.faults:
-        _check_fault(fault, scenario)
-    _check_guarantees(scenario)
-    for name in scenario.bounds:
-        _check(name, default_bounds(), "bound")
-    for name in scenario.enough:
-        _check(name, ENOUGH, "minimum load")
-
-
-def _check_guarantees(scenario: Scenario) -> None:
-    """Raise ValueError for a guarantee that does not exist, or has nothing to judge."""
-    for name in (*scenario.guarantees, *scenario.expected_red):
-        check_guarantee(name)
-    for name in scenario.guarantees:
-        if name in LOADS and not getattr(scenario.focus, LOADS[name]):
-            raise ValueError(f"`{name}` has nothing to judge: add `focus: {{{LOADS[name]}: 0.5}}`")
-        if name in TRACED and scenario.telemetry is None:
-            raise ValueError(f"`{name}` has nothing to judge: add `telemetry: on`")
-
-
-def _check_fault(fault: Fault, scenario: Scenario) -> None:
-    """Raise ValueError when it cannot be of this scenario: its parts, roles, workers or time."""
-    _check_parts(fault, scenario)
-    if target := getattr(fault, "target", None):
-        roles = NODE_ROLES[scenario.topology]
-        _check(target, roles, f"role of topology {scenario.topology}")
-    _check_worker_role(getattr(fault, "workers", "all-workers"), scenario.workers)
-    if fault.ends > scenario.duration_s:
-        raise ValueError(
-            f"fault at {fault.at:g} s is healed at {fault.ends:g} s, after the load ends "
-            f"({scenario.duration_s:g} s); shorten `for_s` or lengthen `duration_s`"
-        )
-
-
 def check_guarantee(name: str) -> None:
     """Raise ValueError when there is no such guarantee, naming the nearest."""
-    _check(name, GUARANTEES, "guarantee")
+    check_name(name, GUARANTEES, "guarantee")
 
 
 def check_target(name: str) -> None:
@@ -156,32 +116,9 @@ def check_target(name: str) -> None:
         raise ValueError(str(error)) from None
 
 
-def _check_parts(fault: Fault, scenario: Scenario) -> None:
-    """Raise ValueError for a fault on what the deployment does not have."""
-    balanced = fault.kind.startswith("balancer") or getattr(fault, "unlisted", False)
-    if balanced and scenario.balancer == "none":
-        raise ValueError("a fault on the balancer needs one: add `balancer: nginx`")
-    if fault.kind.startswith("database-") and scenario.database != "postgresql":
-        raise ValueError("a fault on the database needs a server: add `database: postgresql`")
-    if fault.kind == "partition":
-        if scenario.topology == "standalone":
-            raise ValueError("a partition needs nodes that talk to each other: sentinel, cluster")
-        roles = (*NODE_ROLES[scenario.topology], ALL_PEERS)
-        _check(fault.peers, roles, f"role of topology {scenario.topology}")
-
-
-def _check_worker_role(role: str, workers: int) -> None:
-    if role.startswith("worker:"):
-        number = role.removeprefix("worker:")
-        if not number.isdigit() or int(number) >= workers:
-            raise ValueError(f"no such worker `{role}`; expected worker:0 … worker:{workers - 1}")
-        return
-    _check(role, (*WORKER_ROLES, "worker:N"), "worker role")
-
-
-def _check(name: str, known: object, what: str) -> None:
-    names = [str(item) for item in known]  # type: ignore[attr-defined]  # any iterable
-    if name in names:
-        return
-    hint = did_you_mean(name, names)
-    raise ValueError(f"no such {what} `{name}`; {hint}known: {', '.join(sorted(names))}")
+def check_name(name: str, known: Iterable[str], what: str) -> None:
+    """Raise ValueError when a name is not among those known, naming the nearest."""
+    names = list(known)
+    if name not in names:
+        hint = did_you_mean(name, names)
+        raise ValueError(f"no such {what} `{name}`; {hint}known: {', '.join(sorted(names))}")

@@ -27,11 +27,12 @@ def detour(link: Link) -> Link:
 
 def tell_dialers(path: Path, links: Iterable[Link]) -> None:
     """Write where dials to silent proxies have to go; the dial hook reads it at every dial."""
-    ways = {_text(old): _text(link.listen) for link in links for old in link.silent}
+    ways = {shown(old): shown(link.listen) for link in links for old in link.silent}
     written = path.with_suffix(".new")
     written.write_text(json.dumps(ways), encoding="utf-8")
     written.replace(path)  # a reader sees the old file or the new one
 
 
-def _text(address: tuple[str, int]) -> str:
+def shown(address: tuple[str, int]) -> str:
+    """Return host:port."""
     return f"{address[0]}:{address[1]}"

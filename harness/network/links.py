@@ -30,7 +30,7 @@ from toxiproxy.exceptions import ProxyExists
 
 from harness.deploy.direct import tls_of
 from harness.deploy.model import Deployment, Link
-from harness.network.detour import detour, tell_dialers
+from harness.network.detour import detour, shown, tell_dialers
 from harness.network.evidence import LinkError, Tls, Witness, after_heal, while_on
 from harness.network.toxiproxy import PORT, Control
 
@@ -185,16 +185,12 @@ class Links:
             raise LinkError(f"Toxiproxy at {where} does not answer: {error}") from error
 
 
-def _text(address: tuple[str, int]) -> str:
-    return f"{address[0]}:{address[1]}"
-
-
 def _proxy_body(link: Link) -> dict[str, str]:
-    return {"name": link.name, "listen": _text(link.listen), "upstream": _text(link.upstream)}
+    return {"name": link.name, "listen": shown(link.listen), "upstream": shown(link.upstream)}
 
 
 def _proxy(link: Link) -> Proxy:
-    listen, upstream = _text(link.listen), _text(link.upstream)
+    listen, upstream = shown(link.listen), shown(link.upstream)
     return Proxy(name=link.name, listen=listen, upstream=upstream, enabled=True)
 
 

@@ -74,6 +74,24 @@ class Pollers(Model):
     sticky: bool = False
 
 
+class Reconnect(Model):
+    """How users' sockets come back: at once or after a pause, which grows from try to try."""
+
+    at_once: bool = True
+    first_s: float = Field(0.25, gt=0)
+    longest_s: float = Field(2.0, gt=0)
+    jitter: float = Field(0.25, ge=0, le=1)  # give or take this share of a pause
+
+    @model_validator(mode="after")
+    def _grows(self) -> Reconnect:
+        if self.longest_s < self.first_s:
+            raise ValueError(
+                f"`longest_s` is {self.longest_s:g} and `first_s` {self.first_s:g}: "
+                "expected a longest pause of at least the first"
+            )
+        return self
+
+
 class Load(Model):
     """Users with a socket each, and an open-loop timetable of reads beside them.
 
@@ -88,6 +106,8 @@ class Load(Model):
     processes: int = Field(1, ge=1)
     connections: int = Field(200, ge=1)
     pollers: Pollers = Pollers()
+    idle_sockets: int = Field(0, ge=0)
+    reconnect: Reconnect = Reconnect()
     session_cookies: bool = False
     shape: tuple[Piece, ...] = ()
     spike: Spike | None = None
@@ -107,6 +127,7 @@ PARTS: dict[str, type[Model]] = {
     "load": Load,
     "chats": Chats,
     "pollers": Pollers,
+    "reconnect": Reconnect,
     "shape": Piece,
     "spike": Spike,
     "ramp": Ramp,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from harness.checks.base import Check, Facts, Finding
 from harness.checks.facts import end_of
-from harness.checks.measure import Worst, decide, spread
+from harness.checks.measure import Worst, decide, spread, tab_of
 from harness.history.records import Record
 from harness.targets.base import PROVIDER, RESYNC_HINT
 from harness.verdict import Verdict
@@ -205,7 +205,9 @@ class StreamEndTold(_Chats):
         """Fold one record."""
         if record["k"] != "end":
             self._chat(record)
-        elif (chat := self._chats.get(record["stream"])) is not None:
+            return
+        chat = self._chats.get(record["stream"])
+        if chat is not None and tab_of(record["socket"]) == tab_of(chat.socket):
             if not chat.told:
                 chat.told, chat.told_at = record["event"], record["t"]
             chat.told_times += 1

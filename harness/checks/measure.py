@@ -71,3 +71,8 @@ def missing_workers(seen: Iterable[int], workers: int, what: str) -> str:
     if not absent:
         return ""
     return f"no {what} from worker {', '.join(map(str, absent))}"
+
+
+def tab_of(socket: str) -> str:
+    """Return whose connection a socket is: `u17` of `u17-2`."""
+    return socket.rpartition("-")[0]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.checks.base import Check, Facts, FaultFact, Finding
 from harness.checks.facts import end_of
-from harness.checks.measure import Worst, decide, spread
+from harness.checks.measure import Worst, decide, spread, tab_of
 from harness.history.records import Record
 
 
@@ -31,7 +31,7 @@ class SocketsKept(Check):
 
     def __init__(self) -> None:
         self._sockets: dict[str, _Socket] = {}
-        self._connected: dict[int, list[float]] = defaultdict(list)  # user → when
+        self._connected: dict[str, list[float]] = defaultdict(list)  # tab → when
         self._lost: list[tuple[float, str, str]] = []  # when, socket, reason
 
     def feed(self, record: Record) -> None:
@@ -43,7 +43,7 @@ class SocketsKept(Check):
             return
         asked = record["invoke"]
         self._sockets[asked["socket"]] = _Socket(asked["user"], asked["worker"], record["id"])
-        self._connected[asked["user"]].append(record["t"])
+        self._connected[tab_of(asked["socket"])].append(record["t"])
 
     def judge(self, facts: Facts) -> Finding:
         """Return the finding."""
@@ -56,7 +56,7 @@ class SocketsKept(Check):
                 text = f"{name} on worker {socket.worker} was lost: {reason}"
                 told.bad.add(0, text, t, socket.id)
             else:
-                told.take(name, socket, t, self._back_after(socket.user, t, cause), cause)
+                told.take(name, socket, t, self._back_after(tab_of(name), t, cause), cause)
         return decide(
             self,
             told.bad,
@@ -72,9 +72,9 @@ class SocketsKept(Check):
             bound=f"0 lost without cause; back within {told.bound:g} s of the heal",
         )
 
-    def _back_after(self, user: int, lost: float, cause: FaultFact) -> float | None:
-        """Return how long after the heal the user was back; None when that never was."""
-        times = [t for t in self._connected[user] if t > lost]
+    def _back_after(self, tab: str, lost: float, cause: FaultFact) -> float | None:
+        """Return how long after the heal the tab was back; None when that never was."""
+        times = [t for t in self._connected[tab] if t > lost]
         return max(0.0, min(times) - cause.window.end) if times else None
 
 

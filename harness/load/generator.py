@@ -16,6 +16,7 @@ from locust.runners import LocalRunner
 
 from harness.deploy.folder import RunFolder
 from harness.load.context import LoadContext
+from harness.load.idle import come, idle_sockets
 from harness.load.operations import Operations
 from harness.load.quiesce import Quiesce
 from harness.load.setup import ready_path, start_path
@@ -40,7 +41,8 @@ class Generator:
         self.context = LoadContext(run, number, of)
         self.environment = Environment(user_classes=[])
         self.operations = Operations(self.context, self.environment)
-        self.sockets: dict[int, UserSocket] = {}
+        self.sockets: dict[int, UserSocket] = {}  # by user
+        self.idle = idle_sockets(self.context)
         self.timetable = Timetable(self.context, self.operations, self.sockets)
         self.watch = Watch(self.context)
         self.environment.user_classes = [self._user_class()]
@@ -62,7 +64,7 @@ class Generator:
 
     def finish(self) -> int:
         """Write open runs, close sockets and the history; return the exit code."""
-        for socket in self.sockets.values():
+        for socket in (*self.sockets.values(), *self.idle):
             socket.close()
         self.watch.sample()
         self.watch.status()
@@ -95,7 +97,8 @@ class Generator:
         count = len(self.context.users)
         if count:
             runner.start(count, spawn_rate=count)
-        wait_for_sync(self._all_connected, CONNECTED_S, f"{count} sockets connect")
+        come(self.idle)
+        wait_for_sync(self._all_connected, CONNECTED_S, f"{count + len(self.idle)} sockets connect")
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
@@ -104,7 +107,7 @@ class Generator:
 
     def _all_connected(self) -> bool:
         first = sum(map(self.context.there_at_start, self.context.users))
-        return self.context.counters.sockets == first
+        return self.context.counters.sockets == first + len(self.idle)
 
     def _await_start(self) -> None:
         path = start_path(self.context.run)

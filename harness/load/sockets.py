@@ -17,27 +17,29 @@ from harness.load.token_runs import TokenRuns
 
 SOCKET_PATH = "/ws/socket.io"
 HEARTBEAT_S = 30.0
-FIRST_BACK_OFF_S = 0.25
-LONGEST_BACK_OFF_S = 2.0
 _ENDS = {"chat:tasks:cancel": "cancel", "chat:message:error": "error"}
 
 
 class UserSocket:
-    """Connects, joins, beats; reconnects with growing, jittered back-off when it is lost.
+    """Connects, joins, beats; when it is lost it comes back as the scenario's `reconnect` says.
 
     Every connection is a socket of its own in the history (`u17-0`, `u17-1`, …): tokens that
     come while none is open are nobody's loss.
     """
 
-    def __init__(self, context: LoadContext, user: int, account: Account) -> None:
+    def __init__(
+        self, context: LoadContext, user: int, account: Account, number: int | None = None
+    ) -> None:
         self._context = context
         self._user = user
         self._account = account
-        self._worker = context.home(user)
-        self._choices = context.choices(f"socket-{user}")
+        own = number is None  # else a further tab, which may be on another worker
+        self._worker = context.home(user if number is None else number)
+        self._choices = context.choices(f"socket-{user if own else account.name}")
         self._client: SocketClient | None = None
         self._number = -1
-        self._back_off = FIRST_BACK_OFF_S
+        self._reconnect = context.scenario.load.reconnect
+        self._pause_s = self._reconnect.first_s
         self._closing = False
         self._connecting = gevent.Greenlet()  # not started: false
         self._beating = gevent.Greenlet()
@@ -77,8 +79,17 @@ class UserSocket:
         while not self._closing:
             if self._try():
                 return
-            gevent.sleep(self._back_off * self._choices.between(0.75, 1.25))
-            self._back_off = min(self._back_off * 2, LONGEST_BACK_OFF_S)
+            self._pause()
+
+    def _come_back(self) -> None:
+        if not self._reconnect.at_once:
+            self._pause()
+        self._connect_until_up()
+
+    def _pause(self) -> None:
+        jitter = self._reconnect.jitter
+        gevent.sleep(self._pause_s * self._choices.between(1 - jitter, 1 + jitter))
+        self._pause_s = min(self._pause_s * 2, self._reconnect.longest_s)
 
     def _try(self) -> bool:
         self._context.pace()
@@ -120,7 +131,7 @@ class UserSocket:
             client.close()
             return
         self._client = client
-        self._back_off = FIRST_BACK_OFF_S
+        self._pause_s = self._reconnect.first_s
         self._context.writer.record("socket", socket=name, event="opened", reason="")
         self._context.counters.sockets += 1
         self.connected.set()
@@ -133,7 +144,7 @@ class UserSocket:
         self._context.counters.sockets -= 1
         self._context.writer.record("socket", socket=name, event="lost", reason=reason)
         if not self._closing:
-            self._context.spawn(self._connect_until_up)
+            self._context.spawn(self._come_back)
 
     def _beat(self) -> None:
         gevent.sleep(self._choices.between(0.5, 1) * HEARTBEAT_S)

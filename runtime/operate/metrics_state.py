@@ -108,6 +108,11 @@ def _tasks(here: Services) -> Iterator[Metric]:
 def _sockets(here: Services) -> Iterator[Metric]:
     sockets = [((), float(here.realtime.sockets))]
     yield gauge("runtime_sockets", "Sockets of this worker.", (), sockets)
+    door = here.realtime.admission
+    about = "Sockets and handshakes of this worker without a valid token."
+    yield gauge("runtime_sockets_anonymous", about, (), [((), float(door.strangers))])
+    about = "Handshakes refused: too many such sockets, or the worker ends."
+    yield counter("runtime_handshakes_refused", about, (), [((), float(door.refused))])
     pool = [((), float(len(here.realtime.pool)))]
     about = "Sockets of this worker in the session pool."
     yield gauge("runtime_session_pool_size", about, (), pool)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 
 ANONYMOUS_S = 15.0  # a socket without a valid token is closed after this
 SWEEP_S = 1.0
-RETRY_AFTER_S = 5
+RETRY_AFTER_S = (3, 8)  # from, to: those who are refused together do not come back together
 TRY_AGAIN_LATER = 1013  # a WebSocket status code
 
 Scope = MutableMapping[str, Any]
@@ -110,7 +111,8 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
         # becomes a 403; with the extension for other answers, uvicorn logs an error for each
         await receive()
         return await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
-    headers = [(b"retry-after", str(RETRY_AFTER_S).encode()), (b"content-type", b"text/plain")]
+    retry_after = str(random.randint(*RETRY_AFTER_S)).encode()
+    headers = [(b"retry-after", retry_after), (b"content-type", b"text/plain")]
     await send({"type": "http.response.start", "status": 503, "headers": headers})
     await send({"type": "http.response.body", "body": b"Too many sockets wait to sign in."})
     return None

@@ -142,6 +142,21 @@ def socket_lost(t: float, back: float | None, workers: list[int] | None = None) 
     return change
 
 
+def tab_lost(h: History) -> None:
+    """Lose a further tab of the user, who never opens it again, while another one comes back."""
+    socket_lost(12, 13, workers=[])(h)
+    h.op("connect", 0.2, socket="tab7-0", user=0)
+    h.add("socket", 12, socket="tab7-0", event="lost", reason="closed by the server")
+
+
+def told_in_a_tab(h: History) -> None:
+    """Tell the end of an answer to a further tab only."""
+    h.without(k="end")
+    h.op("connect", 0.2, socket="tab7-0", user=0)
+    for record in [r for r in h.records if r["k"] == "stream" and r["event"] == "close"]:
+        h.add("end", record["t"], stream=record["stream"], socket="tab7-0", event="done")
+
+
 def lost_at_the_end(h: History) -> None:
     """Close sockets by a fault that lasts to the end, so that nobody can be back before it."""
     socket_lost(42, None, workers=[])(h)

@@ -118,6 +118,7 @@ BROKEN: list[tuple[str, str, Change]] = [
     ("tokens-exactly-once-in-order", "the last lost", planted.runs((0, 7))),
     ("tokens-exactly-once-in-order", "all lost", lambda h: h.without(k="run", stream="c1")),
     ("stream-end-told", "never told", lambda h: h.without(k="end", stream="c1")),
+    ("stream-end-told", "told in another tab only", planted.told_in_a_tab),
     (
         "resync-hints-bounded",
         "one hint",
@@ -137,6 +138,7 @@ BROKEN: list[tuple[str, str, Change]] = [
     ("sockets-kept-and-back", "lost on another worker", planted.socket_lost(12, 13, workers=[1])),
     ("sockets-kept-and-back", "back late", planted.socket_lost(12, HEAL + 6, workers=[0])),
     ("sockets-kept-and-back", "never back", planted.socket_lost(12, None, workers=[])),
+    ("sockets-kept-and-back", "another tab is back", planted.tab_lost),
     ("config-agrees", "one worker has the old value", planted.shows(0, 33)),
     ("config-agrees", "one worker has none", planted.shows(None, 33)),
     ("config-agrees", "it goes back long after", planted.shows(0, END - 1)),

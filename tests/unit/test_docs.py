@@ -20,7 +20,7 @@ from harness.fault_specs import FAULT_SPECS
 from harness.faults.injector import KINDS
 from harness.history import records
 from harness.history.errors import table_markdown
-from harness.load_specs import Chats, Load, Piece, Pollers, Ramp, Soak, Spike, Steps
+from harness.load_specs import Chats, Load, Piece, Pollers, Ramp, Reconnect, Soak, Spike, Steps
 from harness.neighbour_specs import Neighbour
 from harness.report.html import FILES, FOLDERS
 from harness.report.summary import __doc__ as summary_format
@@ -75,6 +75,7 @@ PARTS = [
     ("Under `load.steps`", Steps),
     ("Under `load.soak`:", Soak),
     ("Under `load.pollers`", Pollers),
+    ("Under `load.reconnect`", Reconnect),
     ("Under `focus`", Focus),
     ("Under `neighbour`", Neighbour),
     ("Under `telemetry`", Telemetry),

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,7 +16,9 @@ from harness.errors import UserError
 from harness.load.accounts import SESSION_COOKIE, Account, Accounts
 from harness.load.addresses import forwarded_for, require_loopback
 from harness.load.context import own_users, pick
+from harness.load.idle import idle_sockets
 from harness.load.streams import Stream, Streams
+from harness.load_specs import Load
 from harness.plan import Choices
 
 
@@ -25,6 +30,28 @@ def test_every_user_belongs_to_exactly_one_process(total: int, of: int) -> None:
     assert sorted(user for users in parts for user in users) == list(range(total))
     assert max(map(len, parts)) - min(map(len, parts)) <= workers
     assert all({user % workers for user in users} == {0, 1} for users in parts if len(users) > 1)
+
+
+def test_idle_sockets_are_spread_over_processes_workers_and_users() -> None:
+    """Each is of one process; users have equally many, and the choices of none are another's."""
+    users = [Account(f"u{n}", "", "", "", token=f"t{n}") for n in range(3)]
+    made = [socket for number in (0, 1) for socket in idle_sockets(_context(number, users))]
+    assert sorted(each.name for each in made) == sorted(f"tab{k}--1" for k in range(12))
+    assert Counter(each._account.token for each in made) == {"t0": 4, "t1": 4, "t2": 4}
+    assert Counter(each._worker for each in made) == {0: 6, 1: 6}
+    assert len({each._choices.at(1) for each in made}) == 12
+
+
+def _context(number: int, users: list[Account]) -> Any:
+    return SimpleNamespace(
+        number=number,
+        of=2,
+        workers=2,
+        accounts=SimpleNamespace(users=users),
+        scenario=SimpleNamespace(load=Load(idle_sockets=12)),
+        home=lambda number: number % 2,
+        choices=lambda name: Choices(1, name),
+    )
 
 
 def test_a_choice_among_options_uses_one_choice() -> None:

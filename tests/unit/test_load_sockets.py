@@ -16,13 +16,14 @@ from harness.load.socketio_client import SocketClient
 from harness.load.sockets import UserSocket
 from harness.load.streams import Stream, Streams
 from harness.load.token_runs import TokenRuns
+from harness.load_specs import Load
 from harness.plan import Choices
 
 
 class Ear:
-    """A socket without a network: events go in, records come out."""
+    """A socket without a network: events go in, records come out. `load`: of the scenario."""
 
-    def __init__(self) -> None:
+    def __init__(self, **load: Any) -> None:
         self.records: list[dict[str, Any]] = []
         self.faults: list[str] = []
         self.clock = RunClock()
@@ -36,6 +37,8 @@ class Ear:
             fault=self.faults.append,
             home=lambda _: 0,
             pace=lambda: None,
+            spawn=lambda work, *arguments: work(*arguments),
+            scenario=SimpleNamespace(load=Load.model_validate(load)),
             choices=lambda name: Choices(1, name),
         )
         account = Account("u1", "u1@load.example", "pw", "10.0.0.1")
@@ -167,3 +170,35 @@ def test_a_socket_that_ends_with_its_join_is_not_taken_for_open(closed: bool) ->
     assert user._try() is not closed
     assert user.connected.is_set() is not closed
     assert (outcomes == ["ok"]) is not closed
+
+
+FIXED = {"first_s": 1, "longest_s": 1, "jitter": 0}
+LIBRARY = {"at_once": False, "first_s": 1, "longest_s": 5, "jitter": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("reconnect", "pauses"),
+    [
+        ({}, [(0.1875, 0.3125), (0.375, 0.625), (0.75, 1.25), (1.5, 2.5), (1.5, 2.5)]),
+        (FIXED, [(1, 1)] * 5),
+        (LIBRARY, [(0.5, 1.5), (1, 3), (2, 6), (2.5, 7.5), (2.5, 7.5)]),
+    ],
+)
+def test_a_lost_socket_comes_back_as_the_scenario_says(
+    reconnect: dict[str, Any], pauses: list[tuple[float, float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pauses grow to the longest with their jitter; once connected they begin anew."""
+    slept: list[float] = []
+    monkeypatch.setattr("harness.load.sockets.gevent.sleep", slept.append)
+    user = Ear(reconnect=reconnect)._socket
+    user._context.counters = SimpleNamespace(sockets=2)  # type: ignore[assignment]  # the part used
+    at_once = reconnect.get("at_once", True)
+    tries = iter([False] * (len(pauses) if at_once else len(pauses) - 1))
+    user._try = lambda: next(tries, True)  # type: ignore[method-assign]  # no network
+    user.connected.set()
+    user._on_lost(user.name, TokenRuns(user.name, Ear()), "closed by the server")  # type: ignore[arg-type]  # writer's record only
+    assert len(slept) == len(pauses)
+    assert all(low <= s <= high for s, (low, high) in zip(slept, pauses, strict=True)), slept
+    client = SimpleNamespace(close=lambda: None)
+    user._opened(client, user.name)  # type: ignore[arg-type]  # the part used
+    assert user._pause_s == user._reconnect.first_s

@@ -70,3 +70,9 @@ def test_a_file_that_is_not_there_says_what_to_do(tmp_path: Path) -> None:
 def test_a_list_instead_of_a_mapping_is_refused(tmp_path: Path) -> None:
     """The top of the file must be a mapping."""
     assert "expected a mapping" in _error(tmp_path, "- a\n- b\n")
+
+
+def test_the_longest_pause_is_not_shorter_than_the_first(tmp_path: Path) -> None:
+    """Pauses that would shrink are refused, with both numbers."""
+    message = _error(tmp_path, GOOD + "load:\n  reconnect: {first_s: 3}\n")
+    assert "`longest_s` is 2 and `first_s` 3: expected a longest pause" in message

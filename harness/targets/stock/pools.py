@@ -34,6 +34,11 @@ async def online(user: str) -> bool:
     return user in await redis.hvals(SESSIONS)
 
 
+async def roster() -> list[str]:
+    """Return everybody who is online."""
+    return sorted(set(await redis.hvals(SESSIONS)))
+
+
 async def uses(model: str) -> None:
     """Remember that a model is in use now."""
     await redis.hset(USAGE, model, json.dumps(time.time()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import socketio
@@ -10,6 +11,8 @@ from harness.targets.stock import own_events, pools
 from harness.targets.stock.clients import manager_options, manager_url
 from harness.targets.stock.settings import OWN_EVENTS
 from harness.targets.stock.users import who
+
+ROSTER = os.environ.get("STOCK_ON_JOIN") == "tell-all"  # else the others are told nothing
 
 sio = socketio.AsyncServer(
     async_mode="asgi",
@@ -26,6 +29,8 @@ async def user_join(sid: str, data: dict[str, Any]) -> dict[str, Any]:
     user = await who(data["auth"]["token"])
     await sio.enter_room(sid, f"user:{user['id']}")
     await pools.joined(sid, user["id"])
+    if ROSTER:
+        await sio.emit("user-list", {"user_ids": await pools.roster()})
     return {"id": user["id"], "name": user["name"]}
 
 

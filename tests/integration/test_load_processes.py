@@ -148,16 +148,23 @@ def reopened(records: list[dict[str, Any]]) -> bool:
 async def test_lost_processes_are_noticed_and_their_history_stays(bench: Bench) -> None:
     """One of two is killed, the other outlives the deadline and is ended with all flushed.
 
-    Until then the target drops sockets: each loss is recorded, and a new socket is opened.
+    Until then the target drops sockets: each loss is recorded, and a new socket is opened. Idle
+    sockets are divided among the processes like users, and come back like theirs.
     """
     await bench.start_target("--drop")
-    load = await bench.start(bench.plan(processes=2))
+    load = await bench.start(bench.plan(processes=2, idle_sockets=6))
     await load.ready(30)
     load.go(bench.clock.now() + 0.1)
     await wait_for(lambda: load.status()["ops"] > 20, 15, "some operations done")
     await wait_for(lambda: reopened(bench.history("load-0")), 5, "dropped sockets open again")
     load._processes[1].signal(signal.SIGKILL)
     assert await load.finished(0.3) == ["load-0", "load-1"]
+    connects = [asked for asked, _ in operations(bench.history("load-0"))["connect"]]
+    idle = {asked["socket"]: asked["worker"] for asked in connects}
+    assert {n: w for n, w in idle.items() if n in ("tab0-0", "tab1-0", "tab2-0")} == {
+        **{"tab0-0": 0, "tab1-0": 1, "tab2-0": 2}
+    }
+    assert not [name for name in idle if name.startswith("tab3")]
 
     exits = {r["name"]: (r["status"], r["expected"]) for r in bench.history("load") if "name" in r}
     assert exits == {"load-0": (128 + signal.SIGTERM, False), "load-1": (-signal.SIGKILL, False)}

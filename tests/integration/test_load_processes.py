@@ -162,7 +162,9 @@ async def test_lost_processes_are_noticed_and_their_history_stays(bench: Bench) 
     connects = [asked for asked, _ in operations(bench.history("load-0"))["connect"]]
     idle = {asked["socket"]: asked["worker"] for asked in connects}
     assert {n: w for n, w in idle.items() if n in ("tab0-0", "tab1-0", "tab2-0")} == {
-        **{"tab0-0": 0, "tab1-0": 1, "tab2-0": 2}
+        "tab0-0": 0,
+        "tab1-0": 1,
+        "tab2-0": 2,
     }
     assert not [name for name in idle if name.startswith("tab3")]
 

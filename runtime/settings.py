@@ -184,6 +184,7 @@ class Settings(TelemetryOptions, BaseSettings):
     websocket_redis_lock_timeout: Annotated[Seconds, Field(ge=1)] = 10.0
     websocket_event_caller_timeout: Seconds = 60.0
     websocket_max_anonymous: int = Field(1000, ge=1, description="sockets")
+    websocket_max_handshakes: int = Field(2, ge=1, description="at once")
     instance_lease: Annotated[Seconds, Field(ge=1)] = 30.0
     websocket_event_log_length: int = Field(50_000, ge=1000, description="entries")
 

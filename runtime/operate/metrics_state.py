@@ -111,8 +111,12 @@ def _sockets(here: Services) -> Iterator[Metric]:
     door = here.realtime.admission
     about = "Sockets and handshakes of this worker without a valid token."
     yield gauge("runtime_sockets_anonymous", about, (), [((), float(door.strangers))])
-    about = "Handshakes refused: too many such sockets, or the worker ends."
-    yield counter("runtime_handshakes_refused", about, (), [((), float(door.refused))])
+    line = here.realtime.turnstile
+    about = "Handshakes that wait for their turn at the database."
+    yield gauge("runtime_handshakes_waiting", about, (), [((), float(line.waiting))])
+    refused = [(("door",), float(door.refused)), (("line",), float(line.gave_up))]
+    about = "Handshakes refused at the door, or dropped after too long a wait."
+    yield counter("runtime_handshakes_refused", about, ("where",), refused)
     pool = [((), float(len(here.realtime.pool)))]
     about = "Sockets of this worker in the session pool."
     yield gauge("runtime_session_pool_size", about, (), pool)

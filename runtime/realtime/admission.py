@@ -33,13 +33,15 @@ class Admission:
     """An ASGI application around Engine.IO's, and the clock of those who did not sign in.
 
     `engine_sockets()` holds the Engine.IO ids of all sockets, `known()` is how many of them are
-    signed in, `is_known(id)` tells of one, `close(id)` ends one.
+    signed in, `is_known(id)` tells of one, `close(id)` ends one. `late()` tells whether those who
+    are let in wait too long already.
     """
 
     def __init__(
         self,
         app: App,
         limit: int,
+        late: Callable[[], bool],
         engine_sockets: Callable[[], Collection[str]],
         known: Callable[[], int],
         is_known: Callable[[str], bool],
@@ -47,6 +49,7 @@ class Admission:
     ) -> None:
         self._app = app
         self._limit = limit
+        self._late = late
         self._engine_sockets = engine_sockets
         self._known = known
         self._is_known = is_known
@@ -65,7 +68,7 @@ class Admission:
         """Serve, or refuse what would be one stranger too many."""
         if not _is_new(scope):
             return await self._app(scope, receive, send)
-        if not self.open or self.strangers >= self._limit:
+        if not self.open or self.strangers >= self._limit or self._late():
             self.refused += 1
             return await _refuse(scope, receive, send)
         self._handshakes += 1

@@ -14,7 +14,7 @@ from runtime.supervision import Loop
 
 log = logging.getLogger(__name__)
 
-VERIFY_WITHIN_S = 2.0  # a join is answered by then, whatever hangs
+VERIFY_WITHIN_S = 2.0  # a join is answered by then, whatever hangs, once its turn has come
 FRESH_S = 5.0  # a verified token counts for so long; a revocation is pushed at once
 REVERIFY_S = 30.0
 AT_ONCE = 20

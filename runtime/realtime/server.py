@@ -26,6 +26,7 @@ from runtime.realtime.rooms import Access, RoomEvents
 from runtime.realtime.session_pool import Record, SessionPool
 from runtime.realtime.session_reaper import SessionReaper
 from runtime.realtime.transports import Transports
+from runtime.realtime.turnstile import Turnstile, WaitedTooLong
 from runtime.realtime.usage import UsagePool
 from runtime.redis.keys import Keys
 from runtime.redis.topology import Topology
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 
 MAX_MESSAGE = 16 * 1024 * 1024
 LEAVE_WITHIN_S = 2.0
+TURN_WITHIN_S = 5.0
 REAP_EVERY_S = 5.0
 CLEAN_EVERY_S = 3.0
 
@@ -87,6 +89,7 @@ class SocketServer:
         self.rooms = RoomEvents(self, self.identities, access, usage)
         self.reaper = SessionReaper(pool)
         self.transports = Transports(self.sio.eio)
+        self.turnstile = Turnstile(settings.websocket_max_handshakes)
         self.admission = self.asgi = self._admission(settings.websocket_max_anonymous)
         self.on_leave: list[Leave] = [
             self.identities.remove,
@@ -100,6 +103,7 @@ class SocketServer:
         return Admission(
             socketio.ASGIApp(self.sio, socketio_path="/ws/socket.io"),
             limit,
+            late=lambda: self.turnstile.late,
             engine_sockets=lambda: self.sio.eio.sockets,
             known=lambda: len(self.identities),
             is_known=lambda sid: self.manager.sid_from_eio_sid(sid, "/") in self.identities,
@@ -184,6 +188,7 @@ class SocketServer:
             "connected": self.sockets,
             "signed_in": len(self.identities),
             "refused": self.admission.refused,
+            "waiting": self.turnstile.waiting,
             "unverifiable": self.identities.unverifiable,
             "leader": {"leads": bool(self.leader.fence), "elections": self.leader.elections},
             "reaped": self.reaper.removed,
@@ -241,8 +246,13 @@ class SocketServer:
         identity = await self._admit(sid, token) if token else None
         if identity is None:
             return None
-        self._supervisor.spawn(self.rooms.join_channels(sid, identity), "joining channels")
+        self._supervisor.spawn(self._join_channels(sid, identity), "joining channels")
         return {"id": identity.user.id, "name": identity.user.name}
+
+    async def _join_channels(self, sid: str, identity: SocketIdentity) -> None:
+        async with self.turnstile.turn():
+            if self.manager.is_connected(sid, "/"):
+                await self.rooms.join_channels(sid, identity)
 
     async def _on_heartbeat(self, sid: str, _data: Any = None) -> None:
         self.pool.touch(sid)
@@ -261,8 +271,12 @@ class SocketServer:
     async def _admit(self, sid: str, token: str) -> SocketIdentity | None:
         """Let a socket into its user's room; None when the token is not valid, or nobody knows."""
         try:
-            identity = await self.identities.verify(token)
+            async with self.turnstile.turn(TURN_WITHIN_S):
+                identity = await self.identities.verify(token)
         except CannotVerify:  # the client will join again
+            return None
+        except WaitedTooLong:  # it comes back after a pause of its own, with jitter
+            await self._drop(sid)
             return None
         if identity is None or not self.manager.is_connected(sid, "/"):
             return None
@@ -319,6 +333,11 @@ class SocketServer:
             await self.sio.disconnect(sid, ignore_queue=True)
         except Exception:  # gone meanwhile
             log.debug("socket %s was gone", sid, exc_info=True)
+
+    async def _drop(self, sid: str) -> None:
+        """End a socket's connection without a word, so that its client does not hurry back."""
+        if (engine_sid := self.manager.eio_sid_from_sid(sid, "/")) is not None:
+            await self.transports.drop(engine_sid)
 
     async def close_sockets(self) -> None:
         """Take no new connection and drop those that there are, spread over a second."""

@@ -155,6 +155,28 @@ async def test_a_herd_is_let_in_piece_by_piece(workers: list[Worker]) -> None:
         await client.disconnect()
 
 
+async def test_who_waits_too_long_for_a_turn_is_dropped(
+    workers: list[Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While others hold all places nobody is verified and nothing stays; the next try works."""
+    monkeypatch.setattr(server_module, "TURN_WITHIN_S", 0.05)
+    line = workers[0].sockets.turnstile
+    client = socketio.AsyncClient(reconnection=False)
+    async with line.turn(), line.turn():
+        await client.connect(
+            f"http://{HOST}:{workers[0].port}",
+            auth={"token": "ann/t1"},
+            transports=["websocket"],
+            socketio_path="/ws/socket.io",
+        )
+        await until(lambda: not client.connected)
+        await until(lambda: nothing_left(workers[0]))
+        assert (workers[0].tokens.asked, line.gave_up, line.waiting) == (0, 1, 0)
+    monkeypatch.setattr(server_module, "TURN_WITHIN_S", 5.0)
+    _, _, joined = await workers[0].connect("ann/t1")
+    assert joined == {"id": "ann", "name": "Ann"}
+
+
 @pytest.mark.parametrize(
     ("origin", "welcome"), [("https://b.example", True), ("https://c.example", False)]
 )

@@ -20,10 +20,12 @@ class Door:
         self.engine: list[str] = []
         self.known: set[str] = set()
         self.closed: list[str] = []
+        self.late = False
         self.over = asyncio.Event()
         self.admission = Admission(
             self._serve,
             limit,
+            late=lambda: self.late,
             engine_sockets=lambda: self.engine,
             known=lambda: len(self.known),
             is_known=lambda sid: sid in self.known,
@@ -67,6 +69,17 @@ async def test_one_stranger_too_many_is_refused() -> None:
     assert door.admission.refused == 1
     door.known.add("e0")
     assert (await door.knock())[0]["type"] == "websocket.accept"
+    door.over.set()
+
+
+async def test_nobody_joins_a_line_that_is_late() -> None:
+    """Who is let in would wait too long; the client does better to come back later."""
+    door = Door(5)
+    door.late = True
+    assert (await door.knock())[0] == {"type": "websocket.close", "code": 1013}
+    door.late = False
+    assert (await door.knock())[0]["type"] == "websocket.accept"
+    assert door.admission.refused == 1
     door.over.set()
 
 

@@ -37,7 +37,7 @@ def test_override_changes_one_key(key: str, value: Any, path: tuple[Any, ...]) -
 @pytest.mark.parametrize(
     ("pair", "words"),
     [
-        ("load.uesrs=3", "known here: chats, connections, pollers, processes, ramp, reads_per_s"),
+        ("load.uesrs=3", "known here: chats, connections, idle_sockets, pollers, processes"),
         ("lode.users=3", "no such key"),
         ("faults.7.for_s=3", "known here: 0 … 0"),
         ("load.users=many", "--set load.users=many"),

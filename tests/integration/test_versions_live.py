@@ -18,10 +18,13 @@ def facts(reports: Path) -> dict[str, object]:
 
 @pytest.mark.slow
 def test_the_stock_app_serves_the_same_load(tmp_path: Path) -> None:
-    """Without faults it keeps every promise that it makes; what it lacks is not applicable."""
+    """Without faults it keeps every promise that it makes; what it lacks is not applicable.
+
+    With redis-py 8 it now and then loses a stop all the same: test_stock_stops.py.
+    """
     scenario = tmp_path / "quick.yaml"
     scenario.write_text(scenario_text(target="stock"))
-    done = harness("run", scenario, "--reports", tmp_path / "r")
+    done = harness("run", scenario, "--with", "redis=7.4.0", "--reports", tmp_path / "r")
     found = {g["name"]: g["verdict"] for g in summary(tmp_path / "r")["findings"]}  # type: ignore[attr-defined]  # JSON
     assert "fail" not in found.values(), done.stdout + done.stderr
     assert found["stop-ends-task"] == found["session-read-your-writes"] == "pass"

@@ -33,6 +33,7 @@ from runtime.app import ROUTERS
 from runtime.redis.keys import Keys
 from runtime.settings import Settings
 from tests.mutants.catalogue import MUTANTS
+from tests.unit.page_tables import table_rows
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -49,11 +50,6 @@ def _section(page: str, title: str) -> str:
     start = page.index(title)
     end = re.search(r"\n(## |Under |Of |And of )", page[start + len(title) :])
     return page[start:] if end is None else page[start : start + len(title) + end.start()]
-
-
-def _rows(page: str) -> list[list[str]]:
-    lines = [line for line in page.splitlines() if line.startswith("| ")]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
 
 
 def _shown(value: Any) -> str | None:
@@ -87,7 +83,7 @@ PARTS = [
 @pytest.mark.parametrize(("title", "model"), PARTS, ids=lambda part: getattr(part, "__name__", ""))
 def test_scenario_keys_stand_in_their_table_with_their_defaults(title: str, model: Any) -> None:
     """Every key of a part of the scenario has a row, and the row shows the code's default."""
-    rows = {row[0]: row[1] for row in _rows(_section(_page("docs/scenarios.md"), title))}
+    rows = {row[0]: row[1] for row in table_rows(_section(_page("docs/scenarios.md"), title))}
     del rows["key"]
     fields = {field.alias or name: field for name, field in model.model_fields.items()}
     assert rows.keys() == {f"`{name}`" for name in fields}
@@ -101,7 +97,9 @@ def test_scenario_keys_stand_in_their_table_with_their_defaults(title: str, mode
 def test_fault_keys_stand_in_the_tables_of_faults(model: Any) -> None:
     """Every key of every kind of fault has a row, and its default is shown in it."""
     page = _page("docs/scenarios.md")
-    rows = _rows(_section(page, "Of every fault:")) + _rows(_section(page, "And of one kind:"))
+    rows = table_rows(_section(page, "Of every fault:")) + table_rows(
+        _section(page, "And of one kind:")
+    )
     for name, field in model.model_fields.items():
         found = [cell for row in rows if row[0] == f"`{name}`" for cell in row]
         assert found, name
@@ -112,19 +110,19 @@ def test_fault_keys_stand_in_the_tables_of_faults(model: Any) -> None:
 def test_roles_stand_in_the_row_of_their_topology() -> None:
     """A topology's row holds its roles and no others; worker roles have a row each."""
     page = _page("docs/scenarios.md")
-    rows = {row[0]: row[1] for row in _rows(_section(page, "## Roles of nodes"))}
+    rows = {row[0]: row[1] for row in table_rows(_section(page, "## Roles of nodes"))}
     for topology, roles in NODE_ROLES.items():
         assert set(re.findall(r"`([^`]+)`", rows[f"`{topology}`"])) == set(roles)
-    workers = {row[0] for row in _rows(_section(page, "## Worker roles"))}
+    workers = {row[0] for row in table_rows(_section(page, "## Worker roles"))}
     assert workers - {"role"} == {f"`{role}`" for role in (*WORKER_ROLES, "worker:N")}
 
 
 def test_minimum_loads_and_bounds_have_a_row_each() -> None:
     """The tables hold every minimum load, and every bound with the default of bounds.yaml."""
     page = _page("docs/scenarios.md")
-    loads = {row[0] for row in _rows(_section(page, "## Minimum loads"))}
+    loads = {row[0] for row in table_rows(_section(page, "## Minimum loads"))}
     assert loads - {"name"} == {f"`{name}`" for name in ENOUGH}
-    bounds = {row[0]: row[1] for row in _rows(_section(page, "## Bounds"))}
+    bounds = {row[0]: row[1] for row in table_rows(_section(page, "## Bounds"))}
     del bounds["name"]
     assert bounds == {f"`{name}`": f"`{value}`" for name, value in default_bounds().items()}
 
@@ -143,7 +141,7 @@ def test_guarantees_have_a_section_with_their_sentence(check: Any) -> None:
 
 def test_faults_have_a_row_each() -> None:
     """The table of faults holds every kind, the table of cuts every mode."""
-    rows = {row[0] for row in _rows(_page("docs/faults.md"))}
+    rows = {row[0] for row in table_rows(_page("docs/faults.md"))}
     modes = FAULT_SPECS["cut"].model_fields["mode"].annotation.__args__  # type: ignore[union-attr]  # a Literal
     assert {f"`{kind}`" for kind in (*KINDS, *modes)} <= rows
 
@@ -165,12 +163,14 @@ def test_history_page_holds_the_record_format_and_the_error_table() -> None:
 
 def test_results_page_names_every_artifact_and_exit_code() -> None:
     """Every file of a run, every key of summary.json and every exit code has a row."""
-    rows = {row[0] for row in _rows(_page("docs/results.md"))}
+    rows = {row[0] for row in table_rows(_page("docs/results.md"))}
     files = {f"`{name}`" for name in (*FILES, "report.html")}
     folders = {f"`{name}/`" for name in (*FOLDERS, "data")}
     codes = {str(int(code)) for code in ExitCode}
     assert files | folders | codes <= rows
-    keys = ", ".join(row[0] for row in _rows(_section(_page("docs/results.md"), "## summary.json")))
+    keys = ", ".join(
+        row[0] for row in table_rows(_section(_page("docs/results.md"), "## summary.json"))
+    )
     for line in list(_tables(summary_format))[2:]:
         for key in line.split("|")[1].split(","):
             assert f"`{key.strip()}`" in keys
@@ -191,7 +191,7 @@ def test_runtime_page_names_every_variable_route_and_key() -> None:
     ]
     assert len(routes) > 10
     assert [route for route in routes if route not in page] == []
-    cells = [row[0] for row in _rows(_section(page, "## Redis keys"))]
+    cells = [row[0] for row in table_rows(_section(page, "## Redis keys"))]
     documented = {key for cell in cells for key in re.findall(r"`([^`]+)`", cell)}
     assert documented == set(_redis_keys())
 
@@ -215,7 +215,7 @@ def _redis_keys() -> Iterator[str]:
 
 def test_readme_lists_every_scenario_and_family() -> None:
     """The README has a row for each scenario file, linked, and for each family of guarantees."""
-    rows = {row[0] for row in _rows(_page("README.md"))}
+    rows = {row[0] for row in table_rows(_page("README.md"))}
     names = [path.stem for path in (ROOT / "scenarios").glob("*.yaml")]
     assert {f"[{name}](scenarios/{name}.yaml)" for name in names} <= rows
     assert {check.family for check in all_checks()} <= rows
@@ -225,7 +225,7 @@ def test_readme_lists_every_scenario_and_family() -> None:
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_readme_says_what_catches_each_mutant(mutant: Any) -> None:
     """A mutant's row names its scenario and exactly the guarantees that must be red."""
-    rows = {row[0]: row[1:] for row in _rows(_page("README.md"))}
+    rows = {row[0]: row[1:] for row in table_rows(_page("README.md"))}
     scenario, red = rows[f"`{mutant.name}`"]
     assert scenario == mutant.scenario
     assert set(red.split(", ")) == set(mutant.must)

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from harness.checks import all_checks
+from tests.unit.page_tables import table_rows
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
@@ -42,14 +43,9 @@ def _findings() -> dict[str, set[str]]:
 FINDINGS = _findings()
 
 
-def _rows(text: str) -> list[list[str]]:
-    lines = [line for line in text.splitlines() if line.startswith("| ")]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
-
-
 def test_every_finding_has_a_row_with_its_severity() -> None:
     """No finding is missing, none is invented, and the severity is the code's."""
-    rows = {row[0].strip("`"): row[1] for row in _rows(RULES) if row[0].startswith("`")}
+    rows = {row[0].strip("`"): row[1] for row in table_rows(RULES) if row[0].startswith("`")}
     rows = {name: row for name, row in rows.items() if not name.startswith("--")}
     assert rows.keys() == FINDINGS.keys()
     for name, levels in FINDINGS.items():
@@ -68,14 +64,14 @@ def test_every_finding_is_shown_by_a_test() -> None:
 
 def test_no_entry_of_the_texts_is_missing() -> None:
     """Each has a row, in order."""
-    rows = [row for row in _rows(ENTRIES) if row[0] != "said in"]
+    rows = [row for row in table_rows(ENTRIES) if row[0] != "said in"]
     assert tuple(row[0] for row in rows) == SAID_IN
 
 
 def test_each_entry_leads_to_a_finding_a_scenario_or_a_guarantee() -> None:
     """And what it names exists."""
     guarantees = {check.name for check in all_checks()}
-    for row in _rows(ENTRIES)[1:]:
+    for row in table_rows(ENTRIES)[1:]:
         words = re.findall(r"`([^`]+)`", row[2].partition(". Their")[0])
         assert words, row
         for word in words:

@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
 
+from harness.choices import Choices
 from harness.scenario import Scenario
 from harness.shape import Flow, Stretch, arrivals, lasting_users, make_shape, peak_users
 
 Windows = tuple[tuple[float, float], ...]
 STREAMS_OUTLIVE_S = 30.0  # a focus stream runs this long unless stopped: far beyond its stop
-
-
-class Choices:
-    """One user's random stream: the k-th choice is a function of (seed, user, k), never of time."""
-
-    def __init__(self, seed: int, user: str | int) -> None:
-        self._key = f"{seed}:{user}".encode()
-        self._k = 0
-
-    def at(self, k: int) -> float:
-        """Return the k-th choice, in [0, 1)."""
-        digest = hashlib.blake2b(b"%d" % k, key=self._key[:64], digest_size=7).digest()
-        return int.from_bytes(digest, "big") / (1 << 56)
-
-    def next(self) -> float:
-        """Return the next choice, in [0, 1)."""
-        self._k += 1
-        return self.at(self._k)
-
-    def below(self, n: int) -> int:
-        """Return the next choice as an integer in [0, n)."""
-        return int(self.next() * n)
-
-    def between(self, low: float, high: float) -> float:
-        """Return the next choice in [low, high)."""
-        return low + (high - low) * self.next()
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from harness.choices import Choices
 from harness.load_specs import Load, Piece, piece
-
-if TYPE_CHECKING:
-    from harness.plan import Choices
 
 WARM_UP = "warm-up"
 _EVEN = 1e-9  # rates closer than this are the same

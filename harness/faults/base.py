@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from harness.choices import Choices
 from harness.deploy.model import Deployment
-from harness.plan import Choices, PlannedFault
+from harness.plan import PlannedFault
 
 
 class FaultError(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from harness.choices import Choices
 from harness.deploy.model import Deployment
 from harness.faults.base import Fault, FaultError
 from harness.faults.sockets import established, provider_address, socket_inodes
@@ -17,7 +18,6 @@ from harness.faults.views import (
     sentinel_primary,
     slot_of,
 )
-from harness.plan import Choices
 from harness.waiting import WaitTimeout, wait_for
 
 SETTLE_S = 5.0  # a role may be nobody's for a moment, e.g. during an election

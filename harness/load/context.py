@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import gevent
 from gevent.event import Event
 
+from harness.choices import Choices
 from harness.clock import RunClock
 from harness.deploy.folder import RunFolder
 from harness.history.writer import HistoryWriter
@@ -16,7 +17,7 @@ from harness.load.accounts import Accounts
 from harness.load.rate import Rate
 from harness.load.setup import LoadSetup
 from harness.load.streams import Streams
-from harness.plan import Choices, Plan, load_seconds
+from harness.plan import Plan, load_seconds
 from harness.scenario import Scenario
 from harness.shape import presence
 from harness.vocabulary import default_bounds

@@ -13,7 +13,7 @@ from harness import commands
 from harness.options import RunResult
 from harness.series import Job, chosen, perform, write_page
 from harness.variants import record, table
-from harness.variants.cells import Cell, missing, read_matrix
+from harness.variants.cells import Cell, read_matrix
 
 ALL_PASSED, NOT_ALL, UNKNOWN = 0, 1, 2
 
@@ -41,7 +41,7 @@ def main(
         and chosen(cell.host, hosts)
     ]
     try:
-        open_ = missing(wanted, record.read(reports))
+        open_ = record.missing(wanted, record.read(reports))
         perform((_job(cell, reports) for cell in open_), commands.until(budget), quiet=True)
     finally:  # Ctrl-C keeps what was run
         write_page(matrix.page, table.MARKS, table.tables(matrix, record.read(reports)))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 import yaml
@@ -16,12 +15,7 @@ from harness.catalogue import find_scenario
 from harness.options import RunOptions, load_with_options
 from harness.plan import make_plan
 
-if TYPE_CHECKING:
-    from harness.variants.record import Run
-
 FILE = Path(__file__).parent / "matrix.yaml"
-TRIES = 3  # of a cell whose runs prove nothing
-PROVEN = ("pass", "fail")
 
 
 @dataclass(frozen=True)
@@ -72,14 +66,3 @@ def read_matrix() -> Matrix:
         for scenario in scenarios
     )
     return Matrix(raw["page"], tuple(raw["variants"]), cells)
-
-
-def missing(cells: Iterable[Cell], runs: Iterable[Run]) -> Iterator[Cell]:
-    """Yield the cells without a run that proves something, as long as there are tries left."""
-    found: dict[str, list[str]] = {}
-    for run in runs:
-        found.setdefault(run.content, []).append(run.verdict)
-    for cell in cells:
-        verdicts = found.get(cell.content, [])
-        if len(verdicts) < TRIES and not set(PROVEN) & set(verdicts):
-            yield cell

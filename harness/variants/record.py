@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from harness.variants.cells import Cell
 
 FILE = "deployments.json"
 SCHEMA = 1
+TRIES = 3  # of a cell whose runs prove nothing
+PROVEN = ("pass", "fail")
 
 
 @dataclass(frozen=True)
@@ -58,3 +61,14 @@ def add(reports: Path, run: Run) -> None:
     with locked(reports / FILE):
         runs = [asdict(each) for each in (*read(reports), run)]
         write_record(reports / FILE, {"schema": SCHEMA, "runs": runs})
+
+
+def missing(cells: Iterable[Cell], runs: Iterable[Run]) -> Iterator[Cell]:
+    """Yield the cells without a run that proves something, as long as there are tries left."""
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        found.setdefault(run.content, []).append(run.verdict)
+    for cell in cells:
+        verdicts = found.get(cell.content, [])
+        if len(verdicts) < TRIES and not set(PROVEN) & set(verdicts):
+            yield cell

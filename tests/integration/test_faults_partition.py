@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from redis.exceptions import RedisError
 
+from harness.choices import Choices
 from harness.deploy.clean import sweep
 from harness.deploy.direct import direct
 from harness.deploy.folder import RunFolder
@@ -30,7 +31,7 @@ from harness.faults.partition import Partition
 from harness.faults.roles import resolve_nodes
 from harness.faults.views import ask, read_role
 from harness.network import firewall
-from harness.plan import Choices, PlannedFault
+from harness.plan import PlannedFault
 from harness.scenario import Redis
 from harness.waiting import wait_for, wait_for_sync
 from runtime.redis.cluster import Cluster

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 import pytest
 
+from harness.choices import Choices
 from harness.clock import RunClock
 from harness.deploy.folder import RunFolder
 from harness.deploy.lease import Lease
@@ -27,7 +28,7 @@ from harness.faults.views import ask, read_role
 from harness.history.writer import HistoryWriter
 from harness.network.links import Links
 from harness.network.toxiproxy import start_toxiproxy
-from harness.plan import Choices, Plan, PlannedFault
+from harness.plan import Plan, PlannedFault
 from harness.probes.base import Probe
 from harness.probes.exits import ExitProbe
 from harness.probes.redis import RedisProbe

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from harness.choices import Choices
 from harness.faults.injector import Injector
 from harness.faults.roles import resolve_nodes
 from harness.network.toxiproxy import find_toxiproxy
-from harness.plan import Choices, Plan, PlannedFault
+from harness.plan import Plan, PlannedFault
 from harness.scenario import Redis
 from tests.integration.test_faults_pressure import EVENTS, spec
 from tests.integration.test_faults_redis import Bench, kill, running

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from harness.choices import Choices
 from harness.deploy.model import Deployment, Node, Worker
 from harness.faults.base import Aim, FaultError
 from harness.faults.process import Kill
 from harness.faults.roles import resolve_nodes, resolve_workers
-from harness.plan import Choices, PlannedFault
+from harness.plan import PlannedFault
 from harness.scenario import Redis
 
 INIT = 1  # a process that exists everywhere and holds none of our sockets

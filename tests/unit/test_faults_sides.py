@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.choices import Choices
 from harness.deploy.model import Deployment, Node
 from harness.deploy.parts import IN_CONTAINERS, missing_part
 from harness.errors import UserError
@@ -13,7 +14,6 @@ from harness.faults.dials import Sides
 from harness.faults.roles import cluster_role
 from harness.faults.views import parse_cluster_nodes
 from harness.network import firewall
-from harness.plan import Choices
 from harness.scenario import Scenario, load_scenario
 
 FILE = """name: cut-off

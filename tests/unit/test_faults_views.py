@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from harness.choices import Choices
 from harness.deploy.model import Deployment, Node
 from harness.faults.roles import choose, cluster_role
 from harness.faults.views import Member, name_of, parse_cluster_nodes, parse_role, slot_of
-from harness.plan import Choices
 from harness.probes.switch import SlotOwners
 
 NODES = """\

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from harness.choices import Choices
 from harness.errors import UserError
 from harness.load.accounts import SESSION_COOKIE, Account, Accounts
 from harness.load.addresses import forwarded_for, require_loopback
@@ -19,7 +20,6 @@ from harness.load.context import own_users, pick
 from harness.load.idle import idle_sockets
 from harness.load.streams import Stream, Streams
 from harness.load_specs import Load
-from harness.plan import Choices
 
 
 @pytest.mark.parametrize(("total", "of"), [(50, 1), (50, 3), (2, 3), (7, 7)])

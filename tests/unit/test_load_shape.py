@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from harness.choices import Choices
 from harness.errors import UserError
-from harness.plan import Choices, Plan, make_plan
+from harness.plan import Plan, make_plan
 from harness.scenario import Scenario, load_scenario
 from harness.shape import Flow, arrivals, presence
 

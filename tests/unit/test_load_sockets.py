@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness.choices import Choices
 from harness.clock import RunClock
 from harness.history.errors import classify
 from harness.load.accounts import Account
@@ -17,7 +18,6 @@ from harness.load.sockets import UserSocket
 from harness.load.streams import Stream, Streams
 from harness.load.token_runs import TokenRuns
 from harness.load_specs import Load
-from harness.plan import Choices
 
 
 class Ear:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.plan import Choices, Plan, load_seconds, make_plan
+from harness.choices import Choices
+from harness.plan import Plan, load_seconds, make_plan
 from harness.scenario import Scenario
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.variants import record
-from harness.variants.cells import Cell, missing, read_matrix
-from harness.variants.record import Run
+from harness.variants.cells import Cell, read_matrix
+from harness.variants.record import Run, missing
 from harness.variants.table import tables
 
 

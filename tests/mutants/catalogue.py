@@ -160,6 +160,14 @@ MUTANTS: tuple[Mutant, ...] = (
         settings=LONGER_CUT,
     ),
     Mutant(
+        "handshake-tells-everybody",
+        "regressions/reconnect-herd",
+        must=frozenset({"sockets-kept-and-back"}),
+        # What stands between a socket and its return stands before every other request as well.
+        may=frozenset({"requests-end", "health-answers", "loop-stall"}),
+        settings=("target=runtime",),
+    ),
+    Mutant(
         "sync-redis-on-loop",
         "one-worker-held",
         must=frozenset({"loop-stall"}),

@@ -27,14 +27,18 @@ SECRETS = ("WEBUI_SECRET_KEY", "REDIS_PASSWORD", "SENTINEL_PASSWORD", "POSTGRES_
 
 
 def command() -> list[str]:
-    """Return the words that start compose, as a plugin or by itself; empty without it."""
+    """Return the words that start compose, as a plugin or by itself; empty without it.
+
+    An operator's .env beside the files counts for nothing: tests have variables of their own.
+    """
+    apart = ["--env-file", str(COMPOSE / ".env.example")]
     if found := shutil.which("docker-compose"):
-        return [found]
+        return [found, *apart]
     plugin = ["docker", "compose"]
     if shutil.which("docker") is None:
         return []
     done = subprocess.run([*plugin, "version"], capture_output=True, check=False)
-    return plugin if done.returncode == 0 else []
+    return [*plugin, *apart] if done.returncode == 0 else []
 
 
 def variables(**changes: str) -> dict[str, str]:

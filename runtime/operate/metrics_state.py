@@ -96,6 +96,8 @@ def _tasks(here: Services) -> Iterator[Metric]:
     buried = [((), float(owners.interrupted))]
     about = "Tasks of dead workers that this one ended."
     yield counter("runtime_tasks_stale", about, (), buried)
+    about = "Running tasks in Redis of another installation with the same prefix."
+    yield gauge("runtime_tasks_strangers", about, (), [((), float(owners.strangers))])
     if here.redis is not None:
         pending = [((), float(here.redis.intents.pending))]
         about = "Stops that no owner has confirmed yet."

@@ -157,13 +157,13 @@ class TaskOwner:
         states = await self._store.states(list(listed))
         now = time.monotonic()
         self._unknown = {i: self._unknown.get(i, now) for i in listed if i not in states}
-        self._note_strangers(len(await self._records.alive(list(self._unknown))))
+        self.note_strangers(len(await self._records.alive(list(self._unknown))))
         ended = {task_id for task_id, state in states.items() if state != RUNNING}
         ended |= {i for i, since in self._unknown.items() if now - since > UNKNOWN_S}
         for task_id in ended:
             self._records.forget(task_id, listed[task_id])
 
-    def _note_strangers(self, found: int) -> None:
+    def note_strangers(self, found: int) -> None:
         """Say once that somebody else's tasks are here: rows are written before records."""
         if found and not self.strangers:
             log.warning(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from runtime.redis.keys import Keys
@@ -108,3 +109,17 @@ async def test_drained_worker_is_not_missed(pair: tuple[Worker, Worker]) -> None
     await other.owner.beat()
     await looks(here, LOOKS + 2)
     assert (here.told, await here.store.beats()) == ([], {"a": 1})
+
+
+async def test_tasks_of_strangers_are_told_once_until_they_are_gone(
+    pair: tuple[Worker, Worker], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every look would fill the log; those who come after all had gone are told again."""
+    here, _ = pair
+    here.owner.note_strangers(2)
+    here.owner.note_strangers(3)
+    assert here.owner.status["strangers"] == 3
+    here.owner.note_strangers(0)
+    here.owner.note_strangers(1)
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [text.split(" ", 1)[0] for text in told] == ["2", "1"]

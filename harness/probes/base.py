@@ -44,6 +44,8 @@ class Probe(ABC):
         """Run something beside the probe's own loop; its failure becomes a note."""
         task = asyncio.create_task(self._guarded(work))
         self._tasks.add(task)
+        # cancelled before its first step, the task never gets as far as to await the work
+        task.add_done_callback(lambda _: work.close())
         task.add_done_callback(self._tasks.discard)
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:

@@ -17,7 +17,7 @@ BUG = {
     "topology": "standalone",
     "workers": 2,
     "warmup_s": 1,
-    "duration_s": 5,
+    "duration_s": 3,
     "load": {"users": 2, "reads_per_s": 2, "chats": {"tokens": 5, "tokens_per_s": 10}},
     "focus": {"stops_per_s": 0, "sign_outs_per_s": 0, "canaries_per_s": 3},
     "guarantees": ["canaries-delivered"],

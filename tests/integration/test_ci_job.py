@@ -10,6 +10,8 @@ from junitparser import JUnitXml
 
 from tests.integration.harness_cli import command, environment, scenario_text
 
+LIGHT = "{users: 4, reads_per_s: 5, chats: {tokens: 5, tokens_per_s: 10}}"
+
 
 def ci(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the job in a folder of its own."""
@@ -29,7 +31,9 @@ def test_a_job_of_two_scenarios(tmp_path: Path) -> None:
     """One expects what happens, the other does not fit the budget; both are in the files."""
     scenarios = tmp_path / "scenarios"
     scenarios.mkdir()
-    quick = scenario_text(name="ci-a", tags="[ci-test]", guarantees="[workers-alive]")
+    quick = scenario_text(
+        name="ci-a", tags="[ci-test]", guarantees="[workers-alive]", duration_s="2", load=LIGHT
+    )
     (scenarios / "ci-a.yaml").write_text(quick)
     slow = scenario_text(name="ci-b", tags="[ci-test]", duration_s="500")
     (scenarios / "ci-b.yaml").write_text(slow)

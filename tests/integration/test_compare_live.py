@@ -16,7 +16,7 @@ from tests.integration.harness_cli import ROOT, harness, scenario_text
 def test_a_round_of_two_sides(tmp_path: Path) -> None:
     """A commit's runtime and a slower one; one round each cannot show 30 %, which is said."""
     scenario, reports = tmp_path / "quick.yaml", tmp_path / "reports"
-    scenario.write_text(scenario_text(guarantees="[workers-alive]"))
+    scenario.write_text(scenario_text(guarantees="[workers-alive]", duration_s="4"))
     done = harness(
         *("bench", scenario, "--rounds", "1", "--save", "mine", "--against", "HEAD"),
         *("--target-command", "python -m tests.slower", "--reports", reports),

@@ -19,7 +19,10 @@ from harness.waiting import wait_for_sync
 
 AHEAD_S = 5000
 ALLOWED = ("--allow-host", BRIDGE_ADDRESS)
-LOAD = {"load": "{users: 8, reads_per_s: 10, chats: {tokens: 20, tokens_per_s: 10}}"}
+LOAD = {
+    "load": "{users: 8, reads_per_s: 10, chats: {tokens: 10, tokens_per_s: 10}}",
+    "duration_s": "4",
+}
 WAIT_S = 150
 
 

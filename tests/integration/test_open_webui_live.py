@@ -42,7 +42,8 @@ def test_a_real_open_webui_is_driven_and_judged(tmp_path: Path) -> None:
     assert (only_run(tmp_path / "r") / "logs" / "postgres.log").exists()
 
 
-STAR = ("run", "star-sessions-sentinel", "--set", "duration_s=8")
+STAR = ("run", "star-sessions-sentinel", "--set", "duration_s=7")
+STAR += ("--set", "warmup_s=1", "--set", "load.chats.tokens=18")  # stops come after 2 to 3 s
 STAR += ("--set", "enough={stops: 3, sign_outs: 3, canaries_per_pair: 5}")
 
 

@@ -24,7 +24,8 @@ from tests.integration.harness_cli import (
 def scenario(tmp_path: Path) -> Path:
     """Return the file of a quick scenario on Sentinel: many processes to clean up."""
     path = tmp_path / "quick.yaml"
-    path.write_text(scenario_text(topology="sentinel"))
+    load = "{users: 4, reads_per_s: 5, chats: {tokens: 5, tokens_per_s: 10}}"
+    path.write_text(scenario_text(topology="sentinel", load=load, duration_s="3"))
     return path
 
 

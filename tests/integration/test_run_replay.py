@@ -22,7 +22,9 @@ def test_a_replay_runs_the_same_plan_at_the_same_nodes(tmp_path: Path) -> None:
     """Plan and targets are the same; run.json says how to do it once more."""
     scenario, first, second = tmp_path / "quick.yaml", tmp_path / "1", tmp_path / "2"
     fault = "{at: 1, kind: client-pause, target: a-replica, for_s: 1}"
-    scenario.write_text(scenario_text(topology="sentinel", faults=f"[{fault}]", duration_s="4"))
+    light = "{users: 4, reads_per_s: 5, chats: {tokens: 5, tokens_per_s: 10}}"
+    text = scenario_text(topology="sentinel", faults=f"[{fault}]", duration_s="3", load=light)
+    scenario.write_text(text)
     harness("run", scenario, "--reports", first, "--seed", "5")
     saved = only_run(first)
     harness("replay", saved, "--same-nodes", "--reports", second)

@@ -8,6 +8,9 @@ import orjson
 import pytest
 
 from tests.integration.harness_cli import harness, only_run, scenario_text, summary
+from tests.starved import TRIES, starved
+
+pytestmark = pytest.mark.timeout(300)  # a run on a starved machine is made again, twice
 
 
 def facts(reports: Path) -> dict[str, object]:
@@ -16,34 +19,40 @@ def facts(reports: Path) -> dict[str, object]:
     return found
 
 
+@pytest.fixture(scope="module")
+def stock_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Return the reports of a run of the stock app with another version, and what was said."""
+    folder = tmp_path_factory.mktemp("stock")
+    (scenario := folder / "quick.yaml").write_text(scenario_text(target="stock"))
+    for number in range(TRIES):
+        reports = folder / str(number)
+        done = harness("run", scenario, "--with", "redis=7.4.0", "--reports", reports)
+        if not starved(summary(reports)):
+            break
+    return reports, done.stdout + done.stderr
+
+
 @pytest.mark.slow
-def test_the_stock_app_serves_the_same_load(tmp_path: Path) -> None:
+def test_the_stock_app_serves_the_same_load(stock_run: tuple[Path, str]) -> None:
     """Without faults it keeps every promise that it makes; what it lacks is not applicable.
 
     With redis-py 8 it now and then loses a stop all the same: test_stock_stops.py. Its pools have
     no bound, so the look at every list at the end may open more connections than the load did.
     """
-    scenario = tmp_path / "quick.yaml"
-    scenario.write_text(scenario_text(target="stock"))
-    done = harness("run", scenario, "--with", "redis=7.4.0", "--reports", tmp_path / "r")
-    found = {g["name"]: g["verdict"] for g in summary(tmp_path / "r")["findings"]}  # type: ignore[attr-defined]  # JSON
+    reports, said = stock_run
+    found = {g["name"]: g["verdict"] for g in summary(reports)["findings"]}  # type: ignore[attr-defined]  # JSON
     found.pop("connections-bounded-and-back")
-    assert "fail" not in found.values(), done.stdout + done.stderr
+    assert "fail" not in found.values(), said
     assert found["stop-ends-task"] == found["session-read-your-writes"] == "pass"
     assert found["tokens-exactly-once-in-order"] == found["canaries-delivered"] == "pass"
 
 
 @pytest.mark.slow
-def test_workers_run_with_the_version_that_was_asked_for(tmp_path: Path) -> None:
+def test_workers_run_with_the_version_that_was_asked_for(stock_run: tuple[Path, str]) -> None:
     """`--with` reaches the workers, and run.json says what they really had."""
-    scenario = tmp_path / "quick.yaml"
-    scenario.write_text(scenario_text(target="stock", guarantees="[canaries-delivered]"))
-    choices = ("--with", "redis=8.0.1", "--reports", tmp_path / "r")
-    done = harness("run", scenario, *choices)
-    assert done.returncode == 0, done.stdout + done.stderr
-    saved = facts(tmp_path / "r")
-    assert saved["with"] == ["redis==8.0.1"]
-    assert saved["versions"]["redis"] == "8.0.1"  # type: ignore[index]  # JSON
+    saved = facts(stock_run[0])
+    assert saved["with"] == ["redis==7.4.0"]
+    assert saved["versions"]["redis"] == "7.4.0"  # type: ignore[index]  # JSON
 
 
 @pytest.mark.slow

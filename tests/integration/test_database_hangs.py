@@ -63,7 +63,11 @@ def _stopped(process: psutil.Process) -> bool:
 async def hang(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hang]:
     """Give a server for all tests, each of which leaves it whole."""
     async with guarded(tmp_path_factory.mktemp("hang")) as (guardian, made):
-        yield Hang(await start_postgres(guardian, f"{made.subnet}.4"))
+        found = Hang(await start_postgres(guardian, f"{made.subnet}.4"))
+        patient = Database(found.url)
+        await patient.open()  # makes the tables, which takes longer than the tests' patience
+        await patient.close()
+        yield found
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -5,12 +5,16 @@ Needs root. Nothing outside them is changed but one bridge, which goes with them
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+NAME = re.compile(r"\brfh(\d+)x\d+(?:-\d+)?")  # of a namespace or bridge; the first: whose
+NUMBERS = itertools.count()
 NETWORK = "10.203.77"
 BRIDGE_ADDRESS = f"{NETWORK}.1"
 
@@ -36,7 +40,9 @@ def in_namespace(name: str, ahead_s: int, *command: str | Path) -> list[str]:
 @contextmanager
 def machines(count: int) -> Iterator[list[str]]:
     """Yield names of namespaces that reach this machine at BRIDGE_ADDRESS, and only there."""
-    bridge = f"rfh{os.getpid() % 100_000}"
+    sweep()
+    # a name is not used again: the links of a namespace that was deleted may stay for a moment
+    bridge = f"rfh{os.getpid()}x{next(NUMBERS)}"
     with ExitStack() as stack:
         _ip("link", "add", bridge, "type", "bridge")
         stack.callback(_ip, "link", "del", bridge)
@@ -50,6 +56,14 @@ def machines(count: int) -> Iterator[list[str]]:
         yield names
 
 
+def sweep() -> None:
+    """Remove what killed processes left: another bridge with this address would get the packets."""
+    for kind, *words in (("netns", "list"), ("link", "show", "type", "bridge")):
+        for name in NAME.finditer(_ip(kind, *words)):
+            if not Path(f"/proc/{name[1]}").exists():
+                _ip(kind, "del", name[0])
+
+
 def _join(name: str, bridge: str, link: str, address: str) -> None:
     """Connect a namespace to the bridge by a pair of links."""
     _ip("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", name)
@@ -59,5 +73,6 @@ def _join(name: str, bridge: str, link: str, address: str) -> None:
     _ip("-n", name, "link", "set", "lo", "up")
 
 
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True)
+def _ip(*words: str) -> str:
+    ended = subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+    return ended.stdout

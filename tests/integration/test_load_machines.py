@@ -23,7 +23,7 @@ LOAD = {
     "load": "{users: 8, reads_per_s: 10, chats: {tokens: 10, tokens_per_s: 10}}",
     "duration_s": "4",
 }
-WAIT_S = 150
+WAIT_S = 100  # less than the timeout of a test
 
 
 @pytest.fixture(scope="module")

@@ -115,10 +115,9 @@ class StopIntents:
             return
         values = await self._redis.run(lambda r: r.hmget(self._key, ids), idempotent=True)
         states = {i: parse(value)[0] for i, value in zip(ids, values, strict=True)}
-        done = [i for i, state in states.items() if state in (CANCELLED, FINISHED)]
-        for task_id in done:
-            self._settle(task_id, states[task_id])
-        self._remove(done)
+        for task_id, state in states.items():
+            if state in (CANCELLED, FINISHED):
+                self._settle(task_id, state)
         lost = [i for i in ids if states[i] == "" and i in self._pending]
         await self._ask(lost)  # owners find the others by themselves
 
@@ -145,6 +144,13 @@ class StopIntents:
             self._confirmed[task_id] = state
             entry[1].set()
             asyncio.get_running_loop().call_later(1.0, self._confirmed.pop, task_id, None)
+        self._remove([task_id])
+
+    def _remove(self, ids: Iterable[str]) -> None:
+        """Have intents removed soon; a Redis that cannot be reached gets them later."""
+        self._settled.update(ids)
+        if self._settled:
+            self._answers.set()
 
     def _expire(self) -> None:
         now = time.monotonic()
@@ -166,13 +172,6 @@ class StopIntents:
                 self._execute([task_id])
         elif message.get("action") == "stopped" and task_id in self._pending:
             self._settle(task_id, str(message.get("state", CANCELLED)))
-            self._remove([task_id])
-
-    def _remove(self, ids: Iterable[str]) -> None:
-        """Have intents removed soon; a Redis that cannot be reached gets them later."""
-        self._settled.update(ids)
-        if self._settled:
-            self._answers.set()
 
     def _execute(self, ids: list[str]) -> None:
         """Stop those that are ours; their confirmations are written together, soon."""

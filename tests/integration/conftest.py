@@ -1,4 +1,4 @@
-"""What several files of tests need: a container engine, a Redis Cluster."""
+"""What several files of tests need: a container engine, a Redis server, a Redis Cluster."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from bus_cluster import ClusterSet
+from bus_servers import Server, serving
 from container_parts import usable
 from docker.errors import ImageNotFound
 
@@ -51,6 +52,13 @@ def images(engine: Any, request: pytest.FixtureRequest) -> dict[str, str]:
 def engine(found_engine: Any, request: pytest.FixtureRequest) -> Any:
     """Return the docker client; without an engine the test is skipped by its name."""
     return usable(found_engine, request.node.name)
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    """Give a standalone server."""
+    async with serving(tmp_path) as found:
+        yield found
 
 
 @pytest.fixture

@@ -9,19 +9,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from bus_servers import SentinelSet, Server, serving, topology_of, until
+from bus_servers import SentinelSet, Server, topology_of, until
 
 from runtime.redis.client import RedisClient
 from runtime.redis.errors import BreakerOpen, RedisUnavailable
 from runtime.redis.subscriber import Subscriber
 from runtime.settings import load_settings
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Server]:
-    """Give a standalone server."""
-    async with serving(tmp_path) as server:
-        yield server
 
 
 @pytest.fixture

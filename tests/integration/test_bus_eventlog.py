@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
 import pytest
-from bus_servers import SentinelSet, Server, serving, topology_of, until
+from bus_servers import SentinelSet, Server, topology_of, until
 
 from runtime.redis.eventlog import EventLog
 from runtime.redis.keys import Keys
@@ -88,13 +88,6 @@ class Workers:
                     from_other = [text for text in heard if text.startswith(f"{other}:")]
                     assert from_other == ([] if other == n else expected[other])
         assert self.gaps == []
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Server]:
-    """Give a standalone server."""
-    async with serving(tmp_path) as server:
-        yield server
 
 
 @pytest.fixture

@@ -120,13 +120,6 @@ async def test_buckets_of_a_key_share_a_slot_and_keys_do_not(tmp_path: Path) -> 
             node.kill()
 
 
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Server]:
-    """Give a standalone server."""
-    async with serving(tmp_path) as found:
-        yield found
-
-
 async def test_denials_count_nothing_and_say_when_to_come_again(server: Server) -> None:
     """Hammering does not prolong: the wait told first is true, and then an attempt passes."""
     window = Window(2, 600, 200)

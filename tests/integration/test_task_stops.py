@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-from bus_servers import Server, serving, topology_of
+from bus_servers import Server, topology_of
 from redis.asyncio import Redis
 
 from harness.waiting import wait_for
@@ -58,13 +57,6 @@ class Workers:
         self.owner.on_message(STOP)
         await wait_for(lambda: self.is_in(CANCELLED), 3, "confirmed")
         self.acker.on_message(STOPPED)
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Server]:
-    """Give a standalone server."""
-    async with serving(tmp_path) as server:
-        yield server
 
 
 @pytest.fixture

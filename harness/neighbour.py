@@ -29,6 +29,7 @@ from harness.load.prepare import prepare
 from harness.load_specs import Load
 from harness.plan import Plan, make_plan
 from harness.probes.base import close_quietly
+from harness.probes.join import join
 from harness.scenario import Focus, Scenario
 
 if TYPE_CHECKING:
@@ -134,12 +135,8 @@ async def _use(worker: Worker, token: str, guests: int) -> None:
     models = [f"guest-{n}" for n in range(min(guests, MODELS))]
     async with aiohttp.ClientSession() as http:
         client = socketio.AsyncClient(reconnection=False, handle_sigint=False, http_session=http)
-        auth = {"token": token}
+        await join(client, worker.url, {"token": token}, ANSWER_S)
         try:
-            await client.connect(
-                worker.url, auth=auth, transports=["websocket"], socketio_path="/ws/socket.io"
-            )
-            await client.call("user-join", {"auth": auth}, timeout=ANSWER_S)
             while models:
                 for model in models:
                     await client.emit("usage", {"model": model})

@@ -21,13 +21,13 @@ import socketio
 from harness.doctor.findings import Finding
 from harness.errors import UserError
 from harness.probes.base import close_quietly
+from harness.probes.join import join
 from harness.waiting import WaitTimeout, wait_for
 
 ANSWER_S = 5.0
 HEARD_S = 5.0
 TRIES = 8  # questions to one URL: enough to meet both of two replicas with 99 %
 SOCKETS_OF_ONE = 6  # where one URL is all, it may be a balancer
-SOCKET_PATH = "/ws/socket.io"
 EVENT_TYPE = "harness:doctor"
 AUTHS = "/api/v1/auths"
 OK, UNAUTHORIZED, FORBIDDEN, UNAVAILABLE = 200, 401, 403, 503
@@ -179,20 +179,7 @@ async def _ear(url: str, token: str) -> Ear:
     client = socketio.AsyncClient(reconnection=False, handle_sigint=False)
     ear = Ear(url, client)
     client.on("events", ear.listen)
-    auth = {"token": token}
-    try:
-        await client.connect(
-            url,
-            headers=ADDRESS,
-            auth=auth,
-            transports=["websocket"],
-            socketio_path=SOCKET_PATH,
-            wait_timeout=ANSWER_S,
-        )
-        await client.call("user-join", {"auth": auth}, timeout=ANSWER_S)
-    except BaseException:
-        await close_quietly(client.shutdown())
-        raise
+    await join(client, url, {"token": token}, ANSWER_S, ADDRESS)
     return ear
 
 

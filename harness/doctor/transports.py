@@ -10,7 +10,8 @@ import aiohttp
 import orjson
 
 from harness.doctor.findings import Finding
-from harness.doctor.live import ADDRESS, ANSWER_S, SOCKET_PATH
+from harness.doctor.live import ADDRESS, ANSWER_S
+from harness.targets.base import SOCKET_PATH
 
 HANDSHAKES = 4  # each followed by polls; with two replicas one of 16 goes astray for sure
 POLLS = 4

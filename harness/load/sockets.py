@@ -14,8 +14,8 @@ from harness.load.context import LoadContext
 from harness.load.socketio_client import SocketClient, SocketLost
 from harness.load.streams import Stream
 from harness.load.token_runs import TokenRuns
+from harness.targets.base import SOCKET_PATH
 
-SOCKET_PATH = "/ws/socket.io"
 HEARTBEAT_S = 30.0
 _ENDS = {"chat:tasks:cancel": "cancel", "chat:message:error": "error"}
 

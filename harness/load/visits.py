@@ -11,9 +11,8 @@ from harness.load.accounts import Account
 from harness.load.context import LoadContext
 from harness.load.operations import Operations
 from harness.load.socketio_client import SocketClient
-from harness.load.sockets import SOCKET_PATH
 from harness.plan import Step
-from harness.targets.base import PRESENCE
+from harness.targets.base import PRESENCE, SOCKET_PATH
 from harness.vocabulary import default_bounds
 
 STAY_S = 2.0

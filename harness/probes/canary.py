@@ -28,7 +28,9 @@ from harness.history.errors import classify
 from harness.history.writer import HistoryWriter
 from harness.plan import Plan
 from harness.probes.base import Probe, close_quietly
+from harness.probes.join import join
 from harness.probes.timing import ticks
+from harness.targets.base import SOCKET_PATH
 from harness.waiting import WaitTimeout, wait_for
 
 QUIET_PERIOD_S = 6.0
@@ -40,7 +42,6 @@ AGAIN_S = 0.25
 HEARTBEAT_S = 30.0
 START_POLL_S = 0.05
 ROUNDING = 1e-6  # of a slot: an instant on the grid is that slot, not the one before
-SOCKET_PATH = "/ws/socket.io"
 EVENT_TYPE = "harness:canary"
 FORWARDED = {"X-Forwarded-For": "198.51.100.7"}  # a documentation address of the canary's own
 
@@ -109,19 +110,7 @@ class CanarySocket:
         )
         client.on("disconnect", partial(self._lost, client))
         client.on("events", self._heard)
-        try:
-            await client.connect(
-                self.worker.url,
-                headers=FORWARDED,
-                auth=self._auth,
-                transports=["websocket"],
-                socketio_path=SOCKET_PATH,
-                wait_timeout=ANSWER_S,
-            )
-            await client.call("user-join", {"auth": self._auth}, timeout=ANSWER_S)
-        except BaseException:
-            await close_quietly(client.shutdown())
-            raise
+        await join(client, self.worker.url, self._auth, ANSWER_S, FORWARDED)
         self._client = client
         self._record("opened", "")
         return client

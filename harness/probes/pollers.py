@@ -18,8 +18,9 @@ from harness.history.writer import HistoryWriter
 from harness.load.entry import Entry
 from harness.plan import Plan
 from harness.probes.base import Probe, close_quietly
-from harness.probes.canary import FORWARDED, SOCKET_PATH, canary_account
+from harness.probes.canary import FORWARDED, canary_account
 from harness.probes.timing import ticks
+from harness.targets.base import SOCKET_PATH
 
 PERIOD_S = 1.0
 ANSWER_S = 5.0  # an idle poll is answered late by design; the CONNECT's answer is there at once

@@ -25,6 +25,7 @@ MODEL_LISTS = "model_lists"  # /api/models lists the provider's models; ?refresh
 TASK_LIST = "task_list"  # an admin lists all running tasks, by /api/tasks
 TRACES = "traces"  # sends OpenTelemetry spans, and continues the trace of a request's header
 
+SOCKET_PATH = "/ws/socket.io"  # where every target serves Socket.IO
 SQLITE, POSTGRESQL = "sqlite", "postgresql"  # databases, as in the scenario file
 
 # What the harness sees by itself of a deployment that it started; of an external one it may not.

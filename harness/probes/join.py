@@ -1,0 +1,36 @@
+"""A Socket.IO client of the harness's own comes in as the user of a token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import socketio
+
+from harness.probes.base import close_quietly
+from harness.targets.base import SOCKET_PATH
+
+
+async def join(
+    client: socketio.AsyncClient,
+    url: str,
+    auth: Mapping[str, str],
+    answer_s: float,
+    headers: Mapping[str, str] | None = None,
+) -> None:
+    """Connect to a worker by WebSocket, and join; each is answered within so many seconds.
+
+    A client that cannot is closed again, and what went wrong is raised.
+    """
+    try:
+        await client.connect(
+            url,
+            headers=dict(headers or {}),
+            auth=auth,
+            transports=["websocket"],
+            socketio_path=SOCKET_PATH,
+            wait_timeout=answer_s,
+        )
+        await client.call("user-join", {"auth": auth}, timeout=answer_s)
+    except BaseException:
+        await close_quietly(client.shutdown())
+        raise

@@ -232,7 +232,7 @@ class Conductor:
     async def _flush(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_PERIOD_S)
-            self.writer.flush()
+            self.writer.pass_on()
 
     def _phase(self, name: str, t: float | None = None) -> None:
         self.manifest.phases[name] = at = self.clock.now() if t is None else t

@@ -85,7 +85,7 @@ class Collector:
             if (counts := self.sample()) != last:
                 self.writer.record("sample", probe="collector", **counts)
                 last = counts
-            self.writer.flush()
+            self.writer.pass_on()
             await asyncio.sleep(SAMPLE_PERIOD_S)
 
 

@@ -210,7 +210,7 @@ async def _flushing(app: web.Application) -> AsyncIterator[None]:
     async def flush() -> None:
         while True:
             await asyncio.sleep(FLUSH_PERIOD_S)
-            app[WRITER].flush()
+            app[WRITER].pass_on()
 
     task = asyncio.create_task(flush())
     yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,18 @@ from typing import Any
 import orjson
 
 from harness.clock import RunClock
+from harness.history.append import Appender
 
-FLUSH_BYTES = 64 * 1024
+BLOCK_BYTES = 64 * 1024
 
 
 class HistoryWriter:
     """Appends records to `<folder>/<source>.jsonl`.
 
-    Lines gather in memory until `flush()` or 64 KiB; the owner flushes every 100 ms or so. Each
-    flush is one `write` of whole lines to an O_APPEND descriptor, so a reader never sees more
-    than the last line cut, and what was flushed survives SIGKILL.
+    Lines gather in memory until `pass_on()` or 64 KiB; the owner passes them on every 100 ms or
+    so, to a thread that writes them: recording never waits for the disk. Each block is one `write`
+    of whole lines to an O_APPEND descriptor, so a reader never sees more than the last line cut,
+    and what was written survives SIGKILL.
     """
 
     def __init__(self, folder: Path, source: str, clock: RunClock) -> None:
@@ -28,7 +29,7 @@ class HistoryWriter:
         self.clock = clock
         self._lines = bytearray()
         self._operations = 0
-        self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._file = Appender(self.path)
         self.record(
             "header", source=source, base=clock.base, wall=time.time(), offset=0.0, error=0.0
         )
@@ -52,16 +53,23 @@ class HistoryWriter:
     def _append(self, record: dict[str, Any]) -> None:
         # into one buffer: orjson's lines, kept one by one, would each hold on to a whole KiB
         self._lines += orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
-        if len(self._lines) >= FLUSH_BYTES:
-            self.flush()
+        if len(self._lines) >= BLOCK_BYTES:
+            self.pass_on()
+
+    def pass_on(self) -> None:
+        """Let everything gathered be written soon; never blocks.
+
+        Raises the OSError of an earlier write that failed.
+        """
+        block, self._lines = self._lines, bytearray()
+        self._file.append(block)
 
     def flush(self) -> None:
-        """Hand everything gathered to the operating system."""
-        data, self._lines = memoryview(self._lines), bytearray()
-        while data:
-            data = data[os.write(self._descriptor, data) :]
+        """Return once everything recorded is with the operating system, so survives SIGKILL."""
+        self.pass_on()
+        self._file.drain()
 
     def close(self) -> None:
         """Flush and close; further records are an error."""
-        self.flush()
-        os.close(self._descriptor)
+        self.pass_on()
+        self._file.close()

@@ -34,7 +34,7 @@ class SpanStore:
                 self.kept += 1
             else:
                 self.dropped += 1
-        self.writer.flush()
+        self.writer.pass_on()
 
     def _fits(self, trace: str) -> bool:
         if self.kept < self.most:

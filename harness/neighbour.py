@@ -14,7 +14,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import aiohttp
-import socketio
 
 from harness.deploy.folder import RunFolder
 from harness.deploy.model import Deployment, Worker
@@ -29,7 +28,7 @@ from harness.load.prepare import prepare
 from harness.load_specs import Load
 from harness.plan import Plan, make_plan
 from harness.probes.base import close_quietly
-from harness.probes.join import join
+from harness.probes.join import join, make_client
 from harness.scenario import Focus, Scenario
 
 if TYPE_CHECKING:
@@ -134,7 +133,7 @@ async def _use(worker: Worker, token: str, guests: int) -> None:
     """
     models = [f"guest-{n}" for n in range(min(guests, MODELS))]
     async with aiohttp.ClientSession() as http:
-        client = socketio.AsyncClient(reconnection=False, handle_sigint=False, http_session=http)
+        client = make_client(http)
         await join(client, worker.url, {"token": token}, ANSWER_S)
         try:
             while models:

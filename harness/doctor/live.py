@@ -21,7 +21,7 @@ import socketio
 from harness.doctor.findings import Finding
 from harness.errors import UserError
 from harness.probes.base import close_quietly
-from harness.probes.join import join
+from harness.probes.join import join, make_client
 from harness.waiting import WaitTimeout, wait_for
 
 ANSWER_S = 5.0
@@ -176,7 +176,7 @@ async def events(http: aiohttp.ClientSession, urls: list[str], token: str) -> li
 
 
 async def _ear(url: str, token: str) -> Ear:
-    client = socketio.AsyncClient(reconnection=False, handle_sigint=False)
+    client = make_client()
     ear = Ear(url, client)
     client.on("events", ear.listen)
     await join(client, url, {"token": token}, ANSWER_S, ADDRESS)

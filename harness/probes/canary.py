@@ -28,7 +28,7 @@ from harness.history.errors import classify
 from harness.history.writer import HistoryWriter
 from harness.plan import Plan
 from harness.probes.base import Probe, close_quietly
-from harness.probes.join import join
+from harness.probes.join import join, make_client
 from harness.probes.timing import ticks
 from harness.targets.base import SOCKET_PATH
 from harness.waiting import WaitTimeout, wait_for
@@ -105,9 +105,7 @@ class CanarySocket:
 
     async def _enter(self) -> socketio.AsyncClient:
         """Open a new connection and join; a connection that cannot join is closed again."""
-        client = socketio.AsyncClient(
-            reconnection=False, handle_sigint=False, http_session=self._http
-        )
+        client = make_client(self._http)
         client.on("disconnect", partial(self._lost, client))
         client.on("events", self._heard)
         await join(client, self.worker.url, self._auth, ANSWER_S, FORWARDED)

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
+import aiohttp
 import socketio
 
 from harness.probes.base import close_quietly
 from harness.targets.base import SOCKET_PATH
+
+_SILENT = logging.getLogger("harness.sockets")  # a lost socket is recorded, not printed
+_SILENT.setLevel(logging.CRITICAL + 1)
+
+
+def make_client(http: aiohttp.ClientSession | None = None) -> socketio.AsyncClient:
+    """Return a client that never comes back by itself and prints nothing."""
+    return socketio.AsyncClient(
+        reconnection=False,
+        handle_sigint=False,
+        http_session=http,
+        logger=_SILENT,
+        engineio_logger=_SILENT,
+    )
 
 
 async def join(

@@ -20,7 +20,9 @@ import importlib.machinery
 import importlib.util
 import json
 import os
+import queue
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -166,7 +168,10 @@ def stall_of(gap: float, delay: float) -> tuple[float, float]:
 
 
 class StallTimer:
-    """A 20 ms timer on the worker's loop; writes the worst stall of every half second."""
+    """A 20 ms timer on the worker's loop; records the worst stall of every half second.
+
+    A thread writes: a disk that is busy for seconds would else stall the loop that is measured.
+    """
 
     def __init__(self, folder: str, base: float, worker: int) -> None:
         self.base = base
@@ -174,6 +179,8 @@ class StallTimer:
         source = f"worker-{worker}-{os.getpid()}"
         path = Path(folder) / f"{source}.jsonl"
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        threading.Thread(target=self._append, name="harness-stalls", daemon=True).start()
         self._write("header", self._now(), source=source, base=base, wall=time.time(), **_SAME)
         self._worst, self._raw, self._at = 0.0, 0.0, self._now()
 
@@ -209,7 +216,11 @@ class StallTimer:
         return time.clock_gettime(time.CLOCK_MONOTONIC) - self.base
 
     def _write(self, kind: str, t: float, **fields: Any) -> None:
-        os.write(self._file, json.dumps({"t": t, "k": kind, **fields}).encode() + b"\n")
+        self._lines.put(json.dumps({"t": t, "k": kind, **fields}).encode() + b"\n")
+
+    def _append(self) -> None:
+        while True:
+            os.write(self._file, self._lines.get())
 
 
 _SAME = {"offset": 0.0, "error": 0.0}  # one machine, one clock

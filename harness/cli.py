@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from harness.cli_external import external_options
-from harness.errors import MissingPart, UserError
+from harness.errors import MissingPart, UserError, unwritable
 from harness.verdict import EXIT_CODES, ExitCode
 
 REPORTS = click.option(
@@ -86,8 +86,8 @@ def cli() -> None:
 @WITH
 @click.option("--target-command", metavar="CMD", help="Starts a worker instead of the runtime.")
 @click.option("--master", is_flag=True, help="Load comes from machines that connect.")
-@click.option("--expect-workers", default=1, type=click.IntRange(min=1), help="How many do.")
-@click.option("--bind", default="127.0.0.1", metavar="HOST[:PORT]", help="Where they connect.")
+@click.option("--expect-workers", type=click.IntRange(min=1), help="How many do (1).")
+@click.option("--bind", metavar="HOST[:PORT]", help="Where they connect (127.0.0.1).")
 @click.option("--keep-data", is_flag=True, help="Keep Redis and database files.")
 @click.option("--subnet", metavar="127.X.Y", help="Lease this loopback /24, else any free one.")
 @external_options
@@ -100,8 +100,7 @@ def run(scenarios: tuple[str, ...], plan_only: bool, quiet: bool, **choices: Any
     """Run scenarios, given by name or file, one after the other."""
     from harness import commands
 
-    machines = choices.pop("bind"), choices.pop("expect_workers"), choices["flags"].allow_host
-    options = commands.options(machines=machines if choices.pop("master") else None, **choices)
+    options = commands.options(**choices)
     if plan_only:
         return commands.print_plans(scenarios, options)
     return commands.run_scenarios(scenarios, options, quiet)
@@ -467,6 +466,10 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stdout = None  # its reader left
         return ExitCode.AS_EXPECTED
+    except OSError as error:
+        if (said := unwritable(error)) is None:
+            return _say(_logged(error), ExitCode.UNKNOWN)
+        return _say(said, ExitCode.USER_ERROR)
     except Exception as error:  # the last line of defence
         return _say(_logged(error), ExitCode.UNKNOWN)
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from harness.ci.select import Chosen
+    from harness.load.machines import Master
     from harness.progress import Progress
     from harness.targets.external.description import External, Flags
     from harness.traces.forward import ForwardTo
@@ -42,16 +43,19 @@ def options(
     packages: tuple[str, ...] = (),
     flags: Flags | None = None,
     abort_on: str | None = None,
-    machines: tuple[str, int, tuple[str, ...]] | None = None,
+    master: bool = False,
+    bind: str | None = None,
+    expect_workers: int | None = None,
+    subnet: str | None = None,
     otlp_forward: str | None = None,
     **choices: Any,
 ) -> RunOptions:
     """Return the command line's choices; a missing seed is drawn."""
+    from harness.deploy.lease import valid_subnet
     from harness.environments.pins import single
     from harness.load.abort import Condition
-    from harness.load.machines import Master
 
-    external, forward = _elsewhere(flags, otlp_forward, machines is not None, choices.get("target"))
+    external, forward = _elsewhere(flags, otlp_forward, master, choices.get("target"))
     return RunOptions(
         seed=fresh_seed() if seed is None else seed,
         overrides={**_where(host, images), **parse_overrides(pairs)},
@@ -59,9 +63,24 @@ def options(
         external=external,
         forward=forward,
         abort_on=Condition.parse(abort_on) if abort_on else None,
-        master=Master.parse(*machines) if machines else None,
+        master=_master(master, bind, expect_workers, flags),
+        subnet=valid_subnet(subnet) if subnet else None,
         **choices,
     )
+
+
+def _master(
+    asked: bool, bind: str | None, expected: int | None, flags: Flags | None
+) -> Master | None:
+    """Return where load machines connect, when they are asked for; raise UserError."""
+    from harness.load.machines import LOOPBACK, Master
+
+    if asked:
+        return Master.parse(bind or LOOPBACK, expected or 1, flags.allow_host if flags else ())
+    for flag, value in (("--bind", bind), ("--expect-workers", expected)):
+        if value is not None:
+            raise UserError(f"{flag} {value}: is about load from other machines; add --master")
+    return None
 
 
 def _elsewhere(

@@ -31,7 +31,8 @@ def fit(file: Path) -> int:
     try:
         click.echo(usl.in_words(usl.fit(usl.read_points(file))))
     except UserError as error:
-        raise UserError(f"--fit {file}: {error}") from None
+        said = str(error).removeprefix(f"{file}: ")
+        raise UserError(f"--fit {file}: {said}") from None
     return ExitCode.AS_EXPECTED
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from harness.errors import UserError
 from harness.verdict import ExitCode, Verdict
+from harness.yaml_text import explain, parse_yaml
 
 if TYPE_CHECKING:
     from harness.checks.judge import Judgement
@@ -133,9 +134,11 @@ def parse_overrides(pairs: tuple[str, ...]) -> dict[str, Any]:
         if not equals or not key.strip():
             raise UserError(f"--set {pair}: expected KEY=VALUE, such as --set load.users=20")
         try:
-            changes[key.strip()] = yaml.safe_load(text)
+            changes[key.strip()] = parse_yaml(text)
         except yaml.YAMLError as error:
-            raise UserError(f"--set {pair}: the value is not valid YAML: {error}") from error
+            raise UserError(
+                f"--set {pair}: the value is not valid YAML: {explain(error)}"
+            ) from error
     return changes
 
 
@@ -185,5 +188,13 @@ def _put(data: Any, key: str, value: Any) -> None:
         else:
             raise KeyError(last)
     except (KeyError, IndexError, ValueError, TypeError) as error:
-        known = ", ".join(sorted(place)) if isinstance(place, dict) else f"0 … {len(place) - 1}"
-        raise UserError(f"--set {key}={value}: no such key; known here: {known}") from error
+        raise UserError(f"--set {key}={value}: no such key; {_known(place)}") from error
+
+
+def _known(place: Any) -> str:
+    """Say which keys there are where one was not found."""
+    if isinstance(place, dict):
+        return f"known here: {', '.join(sorted(place))}"
+    if isinstance(place, list):
+        return f"known here: {f'0 … {len(place) - 1}' if place else 'none, the list is empty'}"
+    return f"what stands there, {place!r:.40}, has no keys"

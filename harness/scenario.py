@@ -10,7 +10,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from harness.bug_specs import Bug, Side
-from harness.errors import UserError
+from harness.errors import UserError, did_you_mean
 from harness.fault_specs import FAULT_SPECS, Fault, Model
 from harness.load_specs import PARTS, Load
 from harness.neighbour_specs import Neighbour
@@ -18,6 +18,7 @@ from harness.scenario_checks import check_scenario
 from harness.shape import Stretch, make_shape
 from harness.telemetry_specs import Telemetry, switched
 from harness.verdict import Verdict
+from harness.yaml_text import read_yaml
 
 TopologyName = Literal["standalone", "sentinel", "cluster"]
 SIDES = ("fails", "passes")
@@ -133,17 +134,13 @@ class Scenario(Model):
 def load_scenario(path: Path) -> Scenario:
     """Read and validate a scenario file; raise UserError with file, line and nearest key."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot read the scenario file: {error.strerror}. "
-            "Expected a YAML file; `harness list` names the ones that come with the project."
-        ) from error
-    try:
-        data = yaml.safe_load(text)
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from error
+        data, text = read_yaml(path, "the scenario file")
+    except UserError as error:
+        if path.is_file():
+            raise
+        known = "`harness list` names the ones that come with the project"
+        raise UserError(f"{error}. Expected a YAML file; {known}.") from error
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
     if not isinstance(data, dict):
         raise UserError(
             f"{path}: expected a mapping with `name`, `story`, `topology`, …; "
@@ -188,6 +185,8 @@ def _without_tag(location: tuple[Any, ...]) -> list[Any]:
 def _sentence(problem: Any, location: list[Any]) -> str:
     if problem["type"] == "extra_forbidden":
         return _unknown_key(str(location[-1]), problem["loc"])
+    if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return _unknown_kind(problem)
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] in ("value_error", "missing"):
         return str(message)
@@ -199,6 +198,13 @@ def _unknown_key(key: str, full: tuple[Any, ...]) -> str:
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}"
     return f"unknown key; {hint}"
+
+
+def _unknown_kind(problem: Any) -> str:
+    """Say which kinds of faults there are, for one without a kind or with an unknown one."""
+    kind = str(problem.get("ctx", {}).get("tag", ""))
+    said = f"unknown kind `{kind}`; {did_you_mean(kind, FAULT_SPECS)}" if kind else "no `kind`; "
+    return f"{said}known kinds: {', '.join(FAULT_SPECS)}"
 
 
 def _keys_at(full: tuple[Any, ...]) -> list[str]:

@@ -103,8 +103,14 @@ def parse(text: str, available: tuple[int, ...], option: str) -> tuple[int, ...]
 
 
 def listed(cpus: tuple[int, ...]) -> str:
-    """Return processors as words."""
-    return ", ".join(map(str, cpus))
+    """Return processors as words; neighbours as a range."""
+    runs: list[list[int]] = []
+    for cpu in cpus:
+        if runs and cpu == runs[-1][-1] + 1:
+            runs[-1][1:] = [cpu]
+        else:
+            runs.append([cpu])
+    return ", ".join("-".join(map(str, run)) for run in runs)
 
 
 @contextlib.contextmanager

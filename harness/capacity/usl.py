@@ -116,7 +116,8 @@ def read_points(path: Path) -> list[tuple[float, float]]:
     try:
         rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot read it as text: {error}") from error
+        why = getattr(error, "strerror", None) or "expected text in UTF-8"
+        raise UserError(f"{path}: cannot read it as text: {why}") from error
     header = [name.strip() for name in rows[0]] if rows else []
     if header != HEADER:
         raise UserError(f"{path}:1: expected the header {','.join(HEADER)}; got {','.join(header)}")

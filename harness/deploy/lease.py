@@ -35,6 +35,15 @@ def cache_folder() -> Path:
     return cache / "redis-failover-harness"
 
 
+def valid_subnet(text: str) -> str:
+    """Return the first three numbers of a loopback /24 as given; raise UserError."""
+    if re.fullmatch(r"127(\.(25[0-5]|2[0-4]\d|1?\d?\d)){2}", text) is None:
+        raise UserError(
+            f"--subnet {text}: expected the first three numbers of a loopback /24, such as 127.20.3"
+        )
+    return text
+
+
 @dataclass
 class Lease:
     """A subnet that no other run uses. Held while any process has the descriptor `fd` open.
@@ -71,8 +80,7 @@ class Lease:
 
     @classmethod
     def _demand(cls, folder: Path, subnet: str) -> Lease:
-        if re.fullmatch(r"127(\.(25[0-5]|2[0-4]\d|1?\d?\d)){2}", subnet) is None:
-            raise UserError(f"subnet {subnet!r}: expected three numbers, like 127.20.3")
+        subnet = valid_subnet(subnet)
         taken: list[str] = []
         if (lease := cls._try(folder, subnet, taken)) is not None:
             return lease

@@ -52,6 +52,7 @@ def doctor(asked: Asked) -> int:
 async def examine(asked: Asked) -> list[Finding]:
     """Return every finding, the worst first; raise UserError for what cannot be asked."""
     require_allowed(_checked(asked.urls), asked.allow_host)
+    _checked_redis(asked.redis)
     found: list[Finding] = []
     replicas = max(asked.replicas, len(asked.env), 1)
     environments = [_environment(path, replicas, asked) for path in asked.env]
@@ -138,3 +139,14 @@ def _checked(urls: Iterable[str]) -> list[str]:
         if not known:
             raise UserError(f"--url {url}: expected http://HOST:PORT, as http://127.0.0.1:8081")
     return list(urls)
+
+
+def _checked_redis(urls: Iterable[str]) -> None:
+    """Raise UserError for what is not the URL of a Redis at all."""
+    for url in urls:
+        if not url.startswith(("redis://", "rediss://")):
+            where = masked(url) if "://" in url else url
+            raise UserError(
+                f"--redis {where}: expected redis://[USER:PASSWORD@]HOST:PORT (rediss:// for TLS), "
+                "such as redis://127.0.0.1:6379"
+            )

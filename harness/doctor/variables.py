@@ -67,7 +67,8 @@ def read_environment(path: Path) -> dict[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--env {path}: cannot be read: {error}") from error
     if found is None:
-        raise UserError(f"--env {path}: there is no such file; expected lines of NAME=value")
+        what = "this is a folder" if path.is_dir() else "there is no such file"
+        raise UserError(f"--env {path}: {what}; expected lines of NAME=value")
     values = {name: value for name, value in found.items() if value is not None}
     if not values:
         raise UserError(f"--env {path}: no variable in it; expected lines of NAME=value")

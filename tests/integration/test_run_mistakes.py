@@ -56,6 +56,16 @@ def test_a_wrong_scenario_names_file_line_and_remedy(
     assert "Traceback" not in done.stderr
 
 
+def test_a_reports_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    """Where no folder can be made nothing starts: exit 3, the path, and the flag to change."""
+    (tmp_path / "file").touch()
+    done = harness("run", _scenario(tmp_path), "--reports", tmp_path / "file" / "reports")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert str(tmp_path / "file") in done.stderr
+    assert "`--reports` names another" in done.stderr
+    assert not processes_naming(str(tmp_path))
+
+
 def test_a_missing_redis_server_is_named(tmp_path: Path) -> None:
     """Without redis-server on the path nothing runs: exit 4, and the message says how to get it."""
     path = _scenario(tmp_path)
@@ -113,4 +123,4 @@ def test_a_subnet_that_is_none_is_explained(tmp_path: Path) -> None:
     reports = tmp_path / "reports"
     done = harness("run", _scenario(tmp_path), "--reports", reports, "--subnet", "10.0.0")
     assert done.returncode == 3, done.stdout + done.stderr
-    assert "like 127.20.3" in done.stderr
+    assert "such as 127.20.3" in done.stderr

@@ -67,7 +67,7 @@ def test_without_a_word_about_it_there_is_no_description() -> None:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ({}, "where is it"),
+        ({}, "where is the external deployment"),
         ({"url": (URL,)}, "who may sign in"),
         ({"url": ("127.0.0.1:80",)}, "a URL without a scheme; expected http://HOST:PORT"),
         ({"url": ("https://127.0.0.1",)}, "TLS is not spoken here"),
@@ -92,7 +92,7 @@ def test_mistakes_in_flags_have_one_clear_line(flags: dict[str, Any], said: str)
         ("urls: [http://127.0.0.1]\nurl: x", "url: unknown key; known: urls, admin"),
         ("allowed: [h]", "does not stand in a file"),
         ("urls: [http://127.0.0.1]\ncapabilities: [redy]", "no capability `redy`"),
-        ("urls: [http://127.0.0.1]\naccounts: none.yaml", "none.yaml: cannot be read"),
+        ("urls: [http://127.0.0.1]\naccounts: none.yaml", "none.yaml: cannot read it"),
     ],
 )
 def test_mistakes_in_the_file_have_one_clear_line(tmp_path: Path, text: str, said: str) -> None:

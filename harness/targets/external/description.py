@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from harness.errors import UserError
 from harness.fault_specs import Model
 from harness.targets.base import READY, RESYNC_HINT, SESSION_DATA, STOP_STATES
+from harness.yaml_text import read_yaml
 
 PASSWORD = "HARNESS_ADMIN_PASSWORD"  # noqa: S105 - the variable's name
 CAPABILITIES = (SESSION_DATA, STOP_STATES, RESYNC_HINT, READY)
@@ -165,9 +165,10 @@ def describe(flags: Flags, target: str | None) -> External | None:
         if value := getattr(flags, name):
             data[name] = value
     if not data["urls"]:
+        asked = flags.given[0] if flags.given else "--target external"
         raise UserError(
-            "--target external: where is it? Give --url http://HOST:PORT for each worker, or for "
-            "the balancer, or --external FILE.yaml with `urls:`"
+            f"{asked}: where is the external deployment? Give --url http://HOST:PORT for each "
+            "worker, or for the balancer, or --external FILE.yaml with `urls:`"
         )
     _credentials(data, flags)
     return _validated(data, flags.external)
@@ -218,12 +219,9 @@ def _list(path: Path) -> list[Any]:
 
 def _yaml(path: Path, flag: str) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{flag} {path}: cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        said = " ".join(str(error).split())
-        raise UserError(f"{flag} {path}: not valid YAML: {said}") from error
+        return read_yaml(path, "it")[0]
+    except UserError as error:
+        raise UserError(f"{flag} {error}") from error
 
 
 def _validated(data: dict[str, Any], path: Path | None) -> External:

@@ -33,7 +33,11 @@ class _Loader(yaml.SafeLoader):
 
 def parse_yaml(text: str) -> Any:
     """Return the data of a YAML text; raise yaml.YAMLError."""
-    return yaml.load(text, Loader=_Loader)  # noqa: S506  # a SafeLoader
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def read_yaml(path: Path, called: str) -> tuple[Any, str]:

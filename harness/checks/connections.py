@@ -1,4 +1,4 @@
-"""Connections: each worker's connections to Redis return to the baseline after a fault."""
+"""Connections: they return to the baseline after a fault, and do not leak without one."""
 
 from __future__ import annotations
 
@@ -14,13 +14,20 @@ from harness.verdict import Verdict
 
 MIN_BASELINE = 4  # samples of a worker before the first fault (one in 250 ms)
 MIN_AFTER = 4
+MIN_QUARTER = 2  # of a load without faults
 WARM_S = 2.0  # pools fill while the load begins
 STRETCH_S = 5.0  # a shorter one holds too few samples (one a second)
 STEADY_S = 2.0  # at least so long in all
+BACK = "kept more connections than before the fault"
+LEAKED = "had more and more connections under the same load"
 
 
 class ConnectionsBack(Check):
-    """Soon after a heal no worker has more connections than before, until the end."""
+    """Soon after a heal no worker has more connections than before, until the end.
+
+    Without a fault nothing has to come back: then only a leak is red, which is growth that goes on
+    while the load does.
+    """
 
     name = "connections-bounded-and-back"
     family = "connections"
@@ -42,6 +49,9 @@ class ConnectionsBack(Check):
             facts.bounds["connections_over_baseline"],
             facts.bounds["connections_settle_s"],
         )
+        if not facts.faults and not getattr(facts, "steady", True):
+            reason = "no fault, and a load that changes: growth proves nothing"
+            return self.finding(Verdict.PASS, applicable=False, reason=reason)
         seen = _Workers()
         for worker in range(facts.workers):
             seen.add(facts, worker, self._samples.get(worker, []))
@@ -50,7 +60,7 @@ class ConnectionsBack(Check):
             self,
             seen.bad,
             0,
-            "workers kept more connections than before the fault",
+            "workers " + (BACK if facts.faults else LEAKED),
             seen.thin,
             quantities={
                 "baseline_max": max(seen.base.values(), default=0),
@@ -58,7 +68,8 @@ class ConnectionsBack(Check):
                 "settled_after_s": round(max(seen.settled), 2),
                 "samples": sum(map(len, self._samples.values())),
             },
-            bound=f"≤ baseline + {over:g} within {settle:g} s of the heal",
+            bound=f"≤ baseline + {over:g}"
+            + (f" within {settle:g} s of the heal" if facts.faults else " at rest"),
         )
 
 
@@ -147,9 +158,39 @@ class _Workers:
             self.thin = f"only {len(before)} samples of worker {worker} before the first fault"
             return
         self.base[worker] = max(before)
+        if not facts.faults:
+            self._growth(facts, worker, samples)
         for start, end in _quiet(facts):
             after = [(t, n) for t, n in samples if start <= t <= end]
-            self._stretch(facts, worker, start, after)
+            self._stretch(facts, worker, start, self._without_last_look(facts, worker, after))
+
+    def _without_last_look(
+        self, facts: Facts, worker: int, after: list[tuple[float, int]]
+    ) -> list[tuple[float, int]]:
+        """Leave the last look out where the load had ended within the bound.
+
+        It asks for everything at once, which the baseline knows nothing of: a pool may grow then.
+        """
+        loaded = [(t, n) for t, n in after if t <= facts.load.end]
+        most = self.base[worker] + facts.bounds["connections_over_baseline"]
+        enough = len(loaded) >= MIN_AFTER and loaded[-1][1] <= most
+        return loaded if enough else after
+
+    def _growth(self, facts: Facts, worker: int, samples: list[tuple[float, int]]) -> None:
+        """Look for a leak: more in the third quarter, still more in the fourth, never less again.
+
+        A pool grows to the greatest number of calls at once, in one step or two, and then stays.
+        """
+        third, fourth = (_quarter(facts, samples, number) for number in (2, 3))
+        if min(len(third), len(fourth)) < MIN_QUARTER:
+            self.thin = f"too few samples of worker {worker} in the second half of the load"
+            return
+        base = self.base[worker]
+        most = base + facts.bounds["connections_over_baseline"]
+        if min(fourth) > most and base < max(third) < max(fourth):
+            text = f"worker {worker}: at least {min(fourth)} connections in the last quarter of "
+            text += f"the load, at most {base} in its first half"
+            self.bad.add(min(fourth) - base, text, facts.load.end)
 
     def _stretch(
         self, facts: Facts, worker: int, start: float, after: list[tuple[float, int]]
@@ -174,11 +215,15 @@ def _baseline(facts: Facts, samples: list[tuple[float, int]]) -> list[int]:
     return [n for t, n in samples if facts.load.start <= t < until]
 
 
+def _quarter(facts: Facts, samples: list[tuple[float, int]], number: int) -> list[int]:
+    """Return connections in one quarter of the load, 0 to 3."""
+    length = (facts.load.end - facts.load.start) / 4
+    start = facts.load.start + number * length
+    return [n for t, n in samples if start <= t < start + length]
+
+
 def _quiet(facts: Facts) -> list[tuple[float, float]]:
-    """Return the stretches after each heal until the next fault; else the load's second half."""
-    if not facts.faults:
-        half = (facts.load.start + facts.load.end) / 2
-        return [(half, end_of(facts))]
+    """Return the stretches after each heal until the next fault."""
     stretches = []
     for fault in facts.faults:
         if any(o.window.start <= fault.window.end < o.window.end for o in facts.faults):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from harness.checks.base import Facts, FaultFact, Window
 from harness.history.records import Record
+from harness.shape import WARM_UP
 from harness.targets.base import INSTRUMENTS
 from harness.vocabulary import default_bounds
 
@@ -25,6 +27,7 @@ class RunFacts(Facts):
     parts: tuple[tuple[str, float, float], ...] = ()  # of the load: name, start, end, load seconds
     redis_addresses: tuple[str, ...] = ()  # host:port of every server; empty: not known
     warm: float = 0.0  # when the warm-up was over
+    steady: bool = True  # the load is planned to be the same all the time
 
 
 def measured(facts: Facts) -> Window:
@@ -46,6 +49,14 @@ def instants(facts: Facts) -> list[tuple[float, str]]:
         if not any(t in fault.window for t in facts.switches)
     ]
     return sorted(found)
+
+
+def _steady(shape: Iterable[dict[str, Any]]) -> bool:
+    """Tell whether all parts of the load but the warm-up have the same levels."""
+    parts = [part for part in shape if part["name"] != WARM_UP]
+    return len({level for p in parts for level in p["reads_per_s"]}) <= 1 and (
+        len({level for p in parts for level in p["users"]}) <= 1
+    )
 
 
 @dataclass
@@ -142,6 +153,7 @@ class FactsFold:
             parts=tuple((p["name"], p["start"], p["end"]) for p in self._plan.get("shape", ())),
             redis_addresses=tuple(self._run.get("redis_addresses") or ()),
             warm=start + scenario.get("warmup_s", 0.0),
+            steady=_steady(self._plan.get("shape", ())),
         )
 
     def _fact(self, name: str, seen: _Seen, end: float) -> FaultFact:

@@ -54,6 +54,13 @@ LONGER_CUT = (
     *("warmup_s=1", "duration_s=11", "load.users=20", "load.chats.tokens=30"),
     "enough={stops: 20, sign_outs: 12, canaries_per_pair: 30}",
 )
+# Two installations with prefixes of their own, as they should be.
+SHORT_TWINS = (
+    *("neighbour.environment={REDIS_KEY_PREFIX: other}", "expected_red=[]", "expected=pass"),
+    *("warmup_s=1", "duration_s=6", "load.chats.tokens=15"),
+    "focus={stops_per_s: 2, sign_outs_per_s: 1, canaries_per_s: 2, task_lists_per_s: 2}",
+    "enough={streams: 4, neighbour_streams: 4}",
+)
 SHORT_TRACED = ("warmup_s=1", "duration_s=6", "enough={}")
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -187,6 +194,12 @@ MUTANTS: tuple[Mutant, ...] = (
         "traced-standalone",
         must=frozenset({"stop-trace-crosses"}),
         settings=SHORT_TRACED,
+    ),
+    Mutant(
+        "tasks-listed-without-prefix",
+        "negative/twins-on-one-prefix",
+        must=frozenset({"tasks-are-own"}),
+        settings=SHORT_TWINS,
     ),
     Mutant(
         "commands-lose-their-trace",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.unit.histories import HEAL, KILL, SWITCH, WORKERS, History, stream
+from tests.unit.histories import END, HEAL, KILL, SWITCH, WORKERS, History, stream
 
 Change = Callable[[History], object]
 
@@ -39,6 +39,24 @@ def leak(h: History) -> None:
     for r in h.records:
         if r.get("probe") == "worker" and r["worker"] == 1 and r["t"] > SWITCH:
             r["connections"] = 16
+
+
+def last_look_burst(h: History) -> None:
+    """Let the pool of worker 1 grow when the load is over, and stay so."""
+    for r in h.records:
+        if r.get("probe") == "worker" and r["worker"] == 1 and r["t"] > END:
+            r["connections"] = 16
+
+
+def connections(*quarters: int) -> Change:
+    """Give worker 1 so many connections in each quarter of the load, the last for good."""
+
+    def change(h: History) -> None:
+        for r in h.records:
+            if r.get("probe") == "worker" and r["worker"] == 1:
+                r["connections"] = quarters[min(3, int(r["t"] / END * 4))]
+
+    return change
 
 
 def churn(per_s: int) -> Change:

@@ -21,6 +21,7 @@ NODE_ROLES: dict[str, tuple[str, ...]] = {
     "cluster": ("a-primary", "all-nodes", *_REPLICA_ROLES, *_PURPOSES, "a-minority"),
 }
 ALL_PEERS = "all-peers"  # of a partition: every other node and sentinel
+MODELS_LISTED = 20  # by the provider, of one version at a time
 WORKER_ROLES = ("all-workers", "a-worker", "worker-with-most-tasks")
 GUARANTEES = (
     "sign-in-honoured",

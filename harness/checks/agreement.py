@@ -10,6 +10,7 @@ from harness.checks.base import Check, Facts, Finding
 from harness.checks.measure import Worst, decide, missing_workers, spread
 from harness.history.records import FAIL, INFO, OK, Record
 from harness.targets.base import CONFIG, MODEL_LISTS, PROVIDER, SIGN_IN_LIMIT
+from harness.vocabulary import MODELS_LISTED
 
 NEVER = float("inf")
 EMPTY = -1  # the version of a list without models
@@ -179,38 +180,34 @@ class ModelListWhole(Check):
     def __init__(self) -> None:
         self._lists: Counter[int] = Counter()
         self._refreshed = 0
-        self._largest = 0
-        self._bad = Worst()
-        self._odd: list[tuple[int, str, float, str]] = []
+        self._shown: list[tuple[dict[str, int], int, float, str]] = []  # versions, worker, t, id
 
     def feed(self, record: Record) -> None:
         """Fold one record."""
         asked, versions = record["invoke"], record["versions"]
         self._lists[asked["worker"]] += 1
         self._refreshed += record["op"] == "models_refresh"
-        listed = sum(versions.values())
-        self._largest = max(self._largest, *versions.values(), 0)
-        if len(versions) == 1 and listed == self._largest:
-            return
-        shown = ", ".join(f"{count} of version {v}" for v, count in versions.items()) or "none"
-        text = f"worker {asked['worker']} listed {shown}"
-        self._odd.append((listed, text, record["t"], record["id"]))
+        if [*versions.values()] != [MODELS_LISTED]:
+            self._shown.append((versions, asked["worker"], record["t"], record["id"]))
 
     def judge(self, facts: Facts) -> Finding:
         """Return the finding."""
-        for listed, text, t, identity in self._odd:
-            self._bad.add(self._largest - listed, f"{text}, of {self._largest}", t, identity)
+        bad = Worst()
+        for versions, worker, t, identity in self._shown:
+            shown = ", ".join(f"{count} of version {v}" for v, count in versions.items()) or "none"
+            text = f"worker {worker} listed {shown}, of {MODELS_LISTED}"
+            bad.add(MODELS_LISTED - sum(versions.values()), text, t, identity)
         thin = missing_workers(self._lists, facts.workers, "model list")
         return decide(
             self,
-            self._bad,
+            bad,
             0,
             "model lists were not whole",
             thin or ("" if self._refreshed else "no list was made anew"),
             quantities={
                 "lists": sum(self._lists.values()),
                 "made_anew": self._refreshed,
-                "not_whole": self._bad.count,
+                "not_whole": bad.count,
             },
             bound="0 lists that are not whole",
         )

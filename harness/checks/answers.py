@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from harness.checks.base import Check, Facts, Finding
+from harness.checks.facts import end_of
 from harness.checks.measure import Worst, decide, spread
-from harness.history.records import Record
+from harness.history.records import NO_OUTCOME, Record
 
 
 class RequestsEnd(Check):
@@ -16,19 +17,22 @@ class RequestsEnd(Check):
     kinds = frozenset({"ok", "fail", "info"})
 
     def __init__(self) -> None:
-        self._ended: list[tuple[float, float, int | None, str, str]] = []  # took, sent, …
+        # ended (None: the history has no end of it), sent, worker, operation, id
+        self._asked: list[tuple[float | None, float, int | None, str, str]] = []
 
     def feed(self, record: Record) -> None:
         """Fold one record; `scheduled` does not count, for the target cannot know of it."""
         asked = record["invoke"]
         worker = asked.get("worker", asked.get("origin"))
-        took = record["t"] - asked["t"]
-        self._ended.append((took, asked["t"], worker, record["op"], record["id"]))
+        ended = None if record.get("error") == NO_OUTCOME else record["t"]
+        self._asked.append((ended, asked["t"], worker, record["op"], record["id"]))
 
     def judge(self, facts: Facts) -> Finding:
         """Return the finding; a worker that a fault holds dead or stopped owes none."""
-        bound, bad = facts.bounds["request_s"], Worst()
-        for took, sent, worker, op, identity in self._ended:
+        bound, bad, times = facts.bounds["request_s"], Worst(), []
+        for ended, sent, worker, op, identity in self._asked:
+            took = (max(sent, end_of(facts)) if ended is None else ended) - sent
+            times.append(took)
             if took <= bound or _away(facts, worker, sent, sent + took):
                 continue
             text = f"{op} on worker {worker}: no answer for {took:.1f} s"
@@ -38,10 +42,10 @@ class RequestsEnd(Check):
             bad,
             0,
             f"requests took longer than {bound:g} s",
-            "" if self._ended else "no request was sent",
+            "" if self._asked else "no request was sent",
             quantities={
-                "requests": len(self._ended),
-                **spread("ended_s", (item[0] for item in self._ended)),
+                "requests": len(self._asked),
+                **spread("ended_s", times),
             },
             bound=f"≤ {bound:g} s",
         )

@@ -86,8 +86,22 @@ class Facts:
 
         A fault that it meets until then delays it: the bound counts from the last heal.
         """
-        met = [f.window.end for f in self.faults if f.window.overlaps(since, since + bound)]
-        return max([since, *met]) + bound + self.clock_error
+        return self.delayed(since, since + bound, bound) + self.clock_error
+
+    def delayed(self, since: float, due: float, again: float) -> float:
+        """Return `due`, or `again` seconds after the last heal of the faults met until then.
+
+        While that time counts from a heal, it stands still during another fault.
+        """
+        met = [f.window for f in self.faults if f.window.overlaps(since, due)]
+        reached = max((window.end for window in met), default=due)
+        due = max(due, reached + again) if met else due
+        later = (f.window for f in self.faults if f.window.start > reached)
+        for window in sorted(later, key=lambda window: window.start) if met else ():
+            if window.start <= due:
+                due += max(0.0, window.end - max(window.start, reached))
+                reached = max(reached, window.end)
+        return due
 
 
 @dataclass

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from harness.checks.base import Check, Facts, Finding
 from harness.checks.facts import end_of, instants
 from harness.checks.measure import Worst, decide, missing_workers, spread
-from harness.history.records import Record
+from harness.history.records import INVOKE, Record
 
 ARRIVAL_S = 2.0  # canaries posted this near to the end of the run may still be on their way
 
@@ -26,14 +26,19 @@ class DeafTime(Check):
     name = "deaf-time"
     family = "delivery"
     sentence = "Soon after a failover every worker hears every other worker's events again."
-    kinds = frozenset({"canary"})
+    kinds = frozenset({"canary", "invoke"})
+    ops = frozenset({"event_post"})
 
     def __init__(self) -> None:
+        self._posted: dict[int, list[float]] = defaultdict(list)  # worker → when one was sent
         self._heard: dict[tuple[int, int], list[float]] = defaultdict(list)
         self._took: list[float] = []
 
     def feed(self, record: Record) -> None:
         """Fold one record."""
+        if record["k"] == INVOKE:
+            self._posted[record["origin"]].append(record["t"])
+            return
         self._heard[record["origin"], record["at"]].append(record["t"])
         if record["origin"] != record["at"]:
             self._took.append((record["t"] - record["sent"]) * 1000)
@@ -41,21 +46,24 @@ class DeafTime(Check):
     def judge(self, facts: Facts) -> Finding:
         """Return the finding."""
         bound, bad, times, short = facts.bounds["deaf_time_s"], Worst(), [], 0
+        thin = self._silent(facts)
         for since, why in instants(facts):
             for pair in _pairs(facts.workers):
+                if _held(facts, pair, since):  # the heal of that fault is an instant too
+                    continue
                 heard = self._heard.get(pair, [])
                 place = bisect.bisect_left(heard, since)
                 again = heard[place] if place < len(heard) else None
                 deaf = (end_of(facts) if again is None else again) - since
                 times.append(deaf)
-                if deaf > bound + facts.clock_error:
+                if deaf > bound + facts.clock_error and not self._asked(pair[0], since, bound):
+                    thin = f"no canary was sent by worker {pair[0]} within {bound:g} s of the {why}"
+                elif deaf > bound + facts.clock_error:
                     until = "to the end" if again is None else f"for {deaf:.2f} s"
                     text = f"worker {pair[1]} did not hear worker {pair[0]} {until} after the {why}"
                     bad.add(deaf, text, since)
                 elif again is None:
                     short += 1
-        silent = [pair for pair in _pairs(facts.workers) if not self._heard.get(pair)]
-        thin = f"no canary at all from worker to worker: {silent}" if silent else ""
         if short:
             thin = f"the run ended too early to judge {short} pairs"
         return decide(
@@ -72,6 +80,22 @@ class DeafTime(Check):
             },
             bound=f"≤ {bound:g} s",
         )
+
+    def _silent(self, facts: Facts) -> str:
+        silent = [pair for pair in _pairs(facts.workers) if not self._heard.get(pair)]
+        return f"no canary at all from worker to worker: {silent}" if silent else ""
+
+    def _asked(self, worker: int, since: float, bound: float) -> bool:
+        """Tell whether a canary was sent in time to be heard within the bound."""
+        posted = self._posted.get(worker, [])
+        place = bisect.bisect_left(posted, since)
+        return place < len(posted) and posted[place] < since + bound
+
+
+def _held(facts: Facts, pair: tuple[int, int], t: float) -> bool:
+    """Tell whether a fault that goes on holds one of the two."""
+    found = (f for f in facts.faults if not {*pair}.isdisjoint(f.workers))
+    return any(fault.window.start <= t < fault.window.end for fault in found)
 
 
 IN_MEMORY_S = 0.5  # an event may be in its worker's memory for so long, and dies with it
@@ -137,12 +161,13 @@ class CanariesDelivered(Check):
                 text = f"canary {n} of worker {origin} reached worker {at} {count} times"
                 lost.add(count, text, sent, identity)
         origins = {origin for origin, _ in self._posted}
+        thin = missing_workers(origins, facts.workers, "acknowledged canary")
         return decide(
             self,
             lost,
-            facts.bounds["tokens_lost"],
+            0 if twice > allowed else facts.bounds["tokens_lost"],
             "acknowledged canaries were lost or came twice",
-            missing_workers(origins, facts.workers, "acknowledged canary"),
+            thin or self._unheard(facts),
             quantities={
                 "posted": len(self._posted),
                 "lost_or_repeated": lost.count,
@@ -151,3 +176,8 @@ class CanariesDelivered(Check):
             },
             bound=f"≤ {facts.bounds['tokens_lost']:g} lost, ≤ {allowed:g} duplicated",
         )
+
+    def _unheard(self, facts: Facts) -> str:
+        """Tell on which workers nothing was heard: sockets that were gone excuse every canary."""
+        heard = {at for _, _, at in self._heard}
+        return missing_workers(heard, facts.workers, "canary heard")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from harness.checks.base import Check, Facts, Finding
 from harness.checks.facts import end_of
 from harness.checks.measure import Worst, decide, spread, tab_of
-from harness.history.records import Record
+from harness.history.records import INVOKE, Record
 from harness.targets.base import PROVIDER, RESYNC_HINT
 from harness.verdict import Verdict
 
@@ -59,6 +60,7 @@ class _Chat:
     """One acknowledged chat: its socket, and what the provider says of its stream."""
 
     socket: str
+    user: int | None
     started: float
     id: str
     closed: float | None = None
@@ -83,7 +85,7 @@ class _Chats(Check):
         """Fold chat_start, stream and socket records."""
         kind = record["k"]
         if kind == "invoke":
-            chat = _Chat(record["socket"], record["t"], record["id"])
+            chat = _Chat(record["socket"], record.get("user"), record["t"], record["id"])
             self._chats[record["stream"]] = chat
         elif kind in ("fail", "info"):
             self._refused.add(record["invoke"]["stream"])
@@ -115,10 +117,11 @@ class TokensExactlyOnce(_Chats):
     sentence = "Every word of an answer arrives exactly once and in order."
     needs = frozenset({PROVIDER})
     kinds = frozenset({"invoke", "fail", "info", "stream", "socket", "run", "resync"})
-    ops = frozenset({"chat_start"})
+    ops = frozenset({"chat_start", "connect"})
 
     def __init__(self) -> None:
         super().__init__()
+        self._user: dict[str, int] = {}  # socket → whose it is
         self._got: dict[str, dict[str, Received]] = {}
         self._told: dict[str, float] = {}  # socket → last resync hint
         self._tokens = 0
@@ -133,16 +136,24 @@ class TokensExactlyOnce(_Chats):
             self._tokens += record["last"] - record["first"] + 1
         elif kind == "resync":
             self._told[record["socket"]] = record["t"]
+        elif record.get("op") == "connect":
+            if record["k"] == INVOKE:
+                self._user[record["socket"]] = record["user"]
         else:
             self._chat(record)
 
     def judge(self, facts: Facts) -> Finding:
         """Return the finding: each of lost, duplicated and reordered has its own bound."""
         worst, counts = Worst(), {"lost": 0, "duplicated": 0, "reordered": 0}
-        apart = {"interrupted_streams": 0, "resync_told": 0}
+        apart = {"interrupted_streams": 0, "resync_told": 0, "told_to_others": 0}
         for name, chat in self._chats.items():
-            got = self._got.get(name, {}).get(chat.socket, Received())
-            if self._interrupted(chat) or len(self._got.get(name, ())) > 1:
+            sockets = self._got.get(name, {})
+            got = sockets.get(chat.socket, Received())
+            if strangers := self._strangers(chat, sockets):
+                apart["told_to_others"] += 1
+                text = f"words of stream {name}, of user {chat.user}, reached {strangers[0]}"
+                worst.add(float("inf"), text, sockets[strangers[0]].t, name, chat.id)
+            if self._interrupted(chat) or self._moved(chat, sockets):
                 apart["interrupted_streams"] += 1
                 continue
             lost = got.missing + self._tail(name, chat, got, facts)
@@ -152,6 +163,14 @@ class TokensExactlyOnce(_Chats):
             self._count(counts, worst, name, chat, got, lost)
         quantities = {"streams": len(self._chats), "tokens": self._tokens, **counts, **apart}
         return self._finding(facts, counts, quantities, worst)
+
+    def _strangers(self, chat: _Chat, sockets: Iterable[str]) -> list[str]:
+        """Return sockets of other users that words of the chat reached."""
+        return [s for s in sockets if s in self._user and chat.user not in (None, self._user[s])]
+
+    def _moved(self, chat: _Chat, sockets: Iterable[str]) -> bool:
+        """Tell whether the chat's words went on to a later connection of the same tab."""
+        return any(s != chat.socket and tab_of(s) == tab_of(chat.socket) for s in sockets)
 
     def _tail(self, name: str, chat: _Chat, got: Received, facts: Facts) -> int:
         """Return how many tokens at the end are missing of a stream that reached its end."""
@@ -180,7 +199,11 @@ class TokensExactlyOnce(_Chats):
             for what, count in counts.items()
             if count > facts.bounds[f"tokens_{what}"]
         ]
+        if strayed := quantities["told_to_others"]:
+            over.append(f"words of {strayed} streams reached other users (bound 0)")
         thin = "" if self._tokens else "no token was received"
+        if 0 < quantities["streams"] <= quantities["interrupted_streams"]:
+            thin = "the socket of every stream was lost on the way"
         verdict = Verdict.FAIL if over else Verdict.UNKNOWN if thin else Verdict.PASS
         bounds = (f"{facts.bounds[f'tokens_{what}']:g} {what}" for what in counts)
         return self.finding(

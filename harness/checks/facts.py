@@ -40,13 +40,18 @@ def end_of(facts: Facts) -> float:
     return getattr(facts, "end", 0.0) or facts.load.end
 
 
+def switches_of(facts: Facts, fault: FaultFact) -> list[float]:
+    """Return the switches while a fault lasted. One that is aimed at workers moves no primary."""
+    return [] if fault.workers else [t for t in facts.switches if t in fault.window]
+
+
 def instants(facts: Facts) -> list[tuple[float, str]]:
     """Return when everything must begin to work again: each switch, or a heal without one."""
     found = [(t, "switch") for t in facts.switches]
     found += [
         (fault.window.end, f"heal of {fault.name or fault.id}")
         for fault in facts.faults
-        if not any(t in fault.window for t in facts.switches)
+        if not switches_of(facts, fault)
     ]
     return sorted(found)
 

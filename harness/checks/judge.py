@@ -23,7 +23,7 @@ from harness.checks.latency import WHOLE, Latencies
 from harness.deploy.folder import RunFolder
 from harness.expectation import PASSES, Expectation
 from harness.history.reader import HistoryError, read_history
-from harness.history.records import COMPLETIONS, INFO, INVOKE, Record
+from harness.history.records import COMPLETIONS, INFO, INVOKE, NO_OUTCOME, Record
 from harness.targets.base import PROCESSES, PROVIDER
 from harness.verdict import Verdict, worst
 from harness.vocabulary import LOADS, TRACED
@@ -167,7 +167,7 @@ class _Pass:
         self.statistics.records = count
         for identity, asked in list(opened.items()):
             missing = {"t": last, "k": INFO, "id": identity, "op": asked["op"]}
-            self._complete({**missing, "error": "no-outcome"})
+            self._complete({**missing, "error": NO_OUTCOME})
 
     def _complete(self, record: Record) -> None:
         asked = self._open.pop(record["id"], None)

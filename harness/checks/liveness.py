@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
-from harness.checks.base import Check, Facts, Finding
-from harness.checks.facts import end_of, instants, measured
+from harness.checks.base import WORKER_FAULTS, Check, Facts, Finding
+from harness.checks.facts import end_of, instants, measured, switches_of
 from harness.checks.measure import Worst, decide, missing_workers, spread
 from harness.history.records import Record
 from harness.targets.base import PROCESSES, READY
@@ -13,6 +13,7 @@ from harness.verdict import Verdict
 
 HTTP_OK, UNAVAILABLE = 200, 503
 PAUSES = frozenset({"worker-pause"})
+SILENT_S = 10.0  # a timer that reports twice a second, and a worker that starts again meanwhile
 
 
 class LoopStall(Check):
@@ -50,10 +51,23 @@ class LoopStall(Check):
             bad,
             0,
             f"stalls longer than {bound:g} ms",
-            missing_workers(seen, facts.workers, "stall timer report"),
+            missing_workers(seen, facts.workers, "stall timer report") or self._silent(facts),
             quantities={"reports": len(all_ms), **spread("stall_ms", all_ms, 1)},
             bound=f"≤ {bound:g} ms",
         )
+
+    def _silent(self, facts: Facts) -> str:
+        """Tell which timer reported nothing any more: its loop may be blocked for good."""
+        for worker, stalls in sorted(self._stalls.items()):
+            held = [
+                fault.window.end
+                for fault in facts.faults
+                if fault.kind in WORKER_FAULTS and worker in fault.workers
+            ]
+            last = max([t for t, _ in stalls] + held)
+            if last < facts.load.end - SILENT_S:
+                return f"the stall timer of worker {worker} reported nothing after {last:.0f} s"
+        return ""
 
 
 class _Asked(Check):
@@ -154,7 +168,7 @@ class Recovery(Check):
         op, asked = record["op"], record["invoke"]
         if record["k"] == "ok":
             self._ok[op] += 1
-            self._last_ok[op] = asked["t"]
+            self._last_ok[op] = max(asked["t"], self._last_ok.get(op, asked["t"]))
             return
         error = str(record.get("error", ""))
         self._failed.append((asked["t"], record["t"], op, record["id"], error))
@@ -203,8 +217,7 @@ def _disturbed(facts: Facts) -> list[tuple[float, float]]:
     """Return when operations may fail: from each injection until the bound after its switch."""
     windows = []
     for fault in facts.faults:
-        inside = [t for t in facts.switches if t in fault.window]
-        until = max(inside) if inside else fault.window.end
+        until = max(switches_of(facts, fault), default=fault.window.end)
         windows.append((fault.window.start, until + facts.bounds["recovery_s"]))
     return windows
 
@@ -261,7 +274,8 @@ class OthersUndisturbed(Check):
 
     def __init__(self) -> None:
         self._served: list[tuple[float, int]] = []  # sent, worker
-        self._failed: list[tuple[float, int, str, str]] = []  # sent, worker, operation, error
+        # sent, ended, worker, operation, error
+        self._failed: list[tuple[float, float, int, str, str]] = []
 
     def feed(self, record: Record) -> None:
         """Fold one record."""
@@ -273,7 +287,7 @@ class OthersUndisturbed(Check):
             self._served.append((asked["t"], worker))
         else:
             error = f"{record['op']} failed ({record.get('error', '')})"
-            self._failed.append((asked["t"], worker, record["id"], error))
+            self._failed.append((asked["t"], record["t"], worker, record["id"], error))
 
     def judge(self, facts: Facts) -> Finding:
         """Return the finding; it applies when a fault spares some workers."""
@@ -286,8 +300,8 @@ class OthersUndisturbed(Check):
             return any(sent in f.window and worker not in f.workers for f in aimed)
 
         bad = Worst()
-        for sent, worker, identity, error in self._failed:
-            if spared(sent, worker):
+        for sent, ended, worker, identity, error in self._failed:
+            if spared(sent, worker) and not _hit(facts, worker, sent, ended):
                 bad.add(sent, f"{error} on worker {worker}, which was spared", sent, identity)
         served = sum(spared(sent, worker) for sent, worker in self._served)
         return decide(
@@ -299,3 +313,13 @@ class OthersUndisturbed(Check):
             quantities={"served_meanwhile": served, "failed": bad.count},
             bound="0 failed",
         )
+
+
+def _hit(facts: Facts, worker: int, sent: float, ended: float) -> bool:
+    """Tell whether another fault hits this worker too, or had not let go of it long enough."""
+    since = sent - facts.bounds["recovery_s"]
+    return any(
+        fault.window.overlaps(since, ended)
+        for fault in facts.faults
+        if not fault.workers or worker in fault.workers
+    )

@@ -36,17 +36,17 @@ class LogsBounded(Check):
 
     def judge(self, facts: Facts) -> Finding:
         """Return the finding."""
-        bound, bad, rates = facts.bounds["log_kb_per_s"], Worst(), []
+        bound, bad, rates, judged = facts.bounds["log_kb_per_s"], Worst(), [], set()
         for worker, sizes in self._sizes.items():
             for (since, before), (t, size) in pairwise(sizes):
                 if not facts.load.start <= since <= facts.load.end:
                     continue
+                judged.add(worker)
                 rate = max(0, size - before) / (t - since) / KB
                 rates.append(rate)
                 if rate > bound:
                     text = f"worker {worker} wrote {rate:.0f} kB/s to its log"
                     bad.add(rate, text, since)
-        judged = (worker for worker, sizes in self._sizes.items() if len(sizes) > 1)
         return decide(
             self,
             bad,

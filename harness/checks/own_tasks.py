@@ -24,7 +24,7 @@ class TasksAreOwn(Check):
 
     def __init__(self) -> None:
         self._given: set[str] = set()
-        self._unanswered = 0
+        self._unanswered: list[float] = []  # when starts that nobody answered were sent
         self._lists: dict[int, int] = {}  # worker → lists
         self._listed: dict[str, Record] = {}  # task → the first list that it is in
 
@@ -32,7 +32,8 @@ class TasksAreOwn(Check):
         """Fold one record."""
         if record["op"] == "chat_start":
             self._given.update(record.get("tasks", ()))
-            self._unanswered += record["k"] != OK
+            if record["k"] != OK:
+                self._unanswered.append(record["invoke"]["t"])
         elif record["k"] == OK:
             worker = record["invoke"]["worker"]
             self._lists[worker] = self._lists.get(worker, 0) + 1
@@ -43,7 +44,7 @@ class TasksAreOwn(Check):
         """Return the finding."""
         bad = Worst()
         foreign = {t: r for t, r in self._listed.items() if t not in self._given}
-        for task, record in foreign.items() if len(foreign) > self._unanswered else ():
+        for task, record in foreign.items() if self._too_many([*foreign.values()]) else ():
             worker = record["invoke"]["worker"]
             text = f"worker {worker} listed task {task}, which no user of this deployment has"
             bad.add(-record["t"], text, record["t"], record["id"])
@@ -57,10 +58,15 @@ class TasksAreOwn(Check):
                 "lists": sum(self._lists.values()),
                 "tasks_listed": len(self._listed),
                 "of_others": len(foreign),
-                "starts_unanswered": self._unanswered,
+                "starts_unanswered": len(self._unanswered),
             },
             bound="0 tasks",
         )
+
+    def _too_many(self, lists: list[Record]) -> bool:
+        """Tell whether unknown tasks were listed before as many unanswered starts were sent."""
+        listed, sent = sorted(record["t"] for record in lists), sorted(self._unanswered)
+        return len(listed) > len(sent) or any(t < s for t, s in zip(listed, sent, strict=False))
 
     def _thin(self, facts: Facts) -> str:
         if missing := missing_workers(self._lists, facts.workers, "list of all tasks"):

@@ -47,6 +47,7 @@ class ReadyMeansWorking(Check):
     def judge(self, facts: Facts) -> Finding:
         """Return the finding."""
         bound, bad, refused = facts.bounds["ready_while_broken_s"], Worst(), 0
+        thin = missing_workers(self._answers, facts.workers, "answer of /ready")
         for stream, (acked, identity) in self._stops.items():
             owner = self._owner.get(stream)
             if owner is None or stream not in self._closed:  # stopped before it ran anywhere
@@ -55,7 +56,9 @@ class ReadyMeansWorking(Check):
             if closed - acked <= bound + facts.clock_error:
                 continue
             answers = self._between(owner, acked, closed)
-            if any(status != HTTP_OK for status in answers):
+            if not answers:
+                thin = f"worker {owner} was not asked while it ran {stream}, which was stopped"
+            elif any(status != HTTP_OK for status in answers):
                 refused += 1
             else:
                 text = (
@@ -63,7 +66,6 @@ class ReadyMeansWorking(Check):
                 )
                 late = closed - acked
                 bad.add(late, f"{text}, stopped {late:.1f} s before", acked, identity)
-        thin = missing_workers(self._answers, facts.workers, "answer of /ready")
         return decide(
             self,
             bad,

@@ -6,7 +6,7 @@ from collections import Counter
 
 from harness.checks.base import Check, Facts, Finding
 from harness.checks.measure import Worst, decide, missing_workers
-from harness.history.records import INVOKE, OK, Record
+from harness.history.records import FAIL, INVOKE, OK, Record
 from harness.targets.base import SESSION_DATA
 
 
@@ -17,7 +17,7 @@ class SessionStaysRemoved(Check):
     family = "sessions"
     sentence = "A session that was signed out never comes back, whatever was under way."
     needs = frozenset({SESSION_DATA})
-    kinds = frozenset({OK, INVOKE})
+    kinds = frozenset({OK, FAIL, INVOKE})
     ops = frozenset({"session_end", "session_late", "session_again"})
 
     def __init__(self) -> None:
@@ -35,10 +35,12 @@ class SessionStaysRemoved(Check):
             return
         asked = record["invoke"]
         session = asked["session"]
-        if op == "session_end":
-            self._ended[session] = (record["id"], session in self._late)
-        elif op == "session_late":
+        if op == "session_late":
             self._late.pop(session, None)
+        elif record["k"] == FAIL:
+            return
+        elif op == "session_end":
+            self._ended[session] = (record["id"], session in self._late)
         elif session in self._ended:
             self._again(record, asked, session)
 

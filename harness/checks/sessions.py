@@ -95,7 +95,7 @@ def _take(out: _SignOut, record: Record, asked: Record) -> None:
     if not record["alive"]:
         out.dead.setdefault(worker, record["t"])
         return
-    out.alive[worker] = (t, record["id"])
+    out.alive[worker] = max((t, record["id"]), out.alive.get(worker, (t, "")))
     if worker in out.dead and t > out.dead[worker]:
         out.undone.append((record["t"], worker, record["id"]))
 
@@ -149,13 +149,13 @@ class SignOutStays(_SignOuts):
         for token, out in self._outs.items():
             for t, worker, probe in out.undone:
                 bad.add(t, f"worker {worker} accepted {token} again", t, out.id, probe)
-            unproven += facts.workers - len(out.final)
+            unproven += facts.workers - len(out.final & out.dead.keys())
         return decide(
             self,
             bad,
             facts.bounds["sign_outs_undone"],
             "times a signed-out token was accepted again",
-            _thin(self._outs, unproven, "no last look at {} token-worker pairs"),
+            _thin(self._outs, unproven, "no refusal, or no last look, at {} token-worker pairs"),
             quantities={"sign_outs": len(self._outs), "undone": bad.count, "unproven": unproven},
             bound=f"≤ {facts.bounds['sign_outs_undone']:g}",
         )
@@ -195,6 +195,7 @@ class SessionReadYourWrites(Check):
         self._reads: dict[int, int] = defaultdict(int)
         self._excused = self._stale = 0
         self._bad = Worst()
+        self._invented = Worst()  # shown and never sent: no failover explains that
 
     def feed(self, record: Record) -> None:
         """Fold one record."""
@@ -235,7 +236,7 @@ class SessionReadYourWrites(Check):
         self._reads[worker] += 1
         if value is not None and value > self._sent.get(session, -1):
             text = f"worker {worker} read {value} in {session}, which nobody had written"
-            self._bad.add(value, text, record["t"], record["id"])
+            self._invented.add(value, text, record["t"], record["id"])
         if floor is None or (value is not None and value >= floor[0]):
             return
         if any(a <= record["t"] and floor[1] <= b for a, b in self._loss.values()):
@@ -260,18 +261,21 @@ class SessionReadYourWrites(Check):
     def judge(self, facts: Facts) -> Finding:
         """Return the finding."""
         thin = missing_workers(self._reads, facts.workers, "session read")
-        times = self._lost.values()
+        times, invented = self._lost.values(), self._invented.count
         return decide(
             self,
-            self._bad,
-            facts.bounds["sessions_lost"],
-            "session writes were acknowledged and not shown later, or shown and never sent",
+            self._invented if invented else self._bad,
+            0 if invented else facts.bounds["sessions_lost"],
+            "session reads showed what nobody had written"
+            if invented
+            else "session writes were acknowledged and not shown later",
             thin or ("" if self._acked else "no acknowledged session write"),
             quantities={
                 "reads": sum(self._reads.values()),
                 "lost": len(self._lost),
                 "lost_over_s": round(max(times, default=0.0) - min(times, default=0.0), 2),
                 "stale_reads": self._stale,
+                "never_written": invented,
                 "excused_after_data_loss": self._excused,
             },
             bound=f"≤ {facts.bounds['sessions_lost']:g} lost",

@@ -56,7 +56,7 @@ class SocketsKept(Check):
                 text = f"{name} on worker {socket.worker} was lost: {reason}"
                 told.bad.add(0, text, t, socket.id)
             else:
-                told.take(name, socket, t, self._back_after(tab_of(name), t, cause), cause)
+                told.take(name, socket, t, self._back(tab_of(name), t), cause)
         return decide(
             self,
             told.bad,
@@ -72,10 +72,9 @@ class SocketsKept(Check):
             bound=f"0 lost without cause; back within {told.bound:g} s of the heal",
         )
 
-    def _back_after(self, tab: str, lost: float, cause: FaultFact) -> float | None:
-        """Return how long after the heal the tab was back; None when that never was."""
-        times = [t for t in self._connected[tab] if t > lost]
-        return max(0.0, min(times) - cause.window.end) if times else None
+    def _back(self, tab: str, lost: float) -> float | None:
+        """Return when the tab was back; None when that never was."""
+        return min((t for t in self._connected[tab] if t > lost), default=None)
 
 
 class _Told:
@@ -86,18 +85,20 @@ class _Told:
         self.bad = Worst()
         self.back: list[float] = []
         self.thin = ""
-        self._end = end_of(facts)
+        self._facts = facts
 
     def take(
-        self, name: str, socket: _Socket, t: float, after: float | None, cause: FaultFact
+        self, name: str, socket: _Socket, t: float, back: float | None, cause: FaultFact
     ) -> None:
-        """Take one lost socket and how long after the heal its user was back, if ever."""
-        if after is not None:
+        """Take one lost socket and when its user was back, if ever."""
+        due = self._facts.due_by(cause.window.end, self.bound)
+        if back is not None:
+            after = max(0.0, back - cause.window.end)
             self.back.append(after)
-            if after > self.bound:
+            if back > due:
                 text = f"{name}: its user was back {after:.1f} s after the heal"
                 self.bad.add(after, text, t, socket.id)
-        elif self._end < cause.window.end + self.bound:
+        elif end_of(self._facts) < due:
             self.thin = f"the run ended before user {socket.user} could come back"
         else:
             self.bad.add(float("inf"), f"{name}: its user never came back", t, socket.id)

@@ -13,6 +13,8 @@ from harness.targets.base import PROVIDER, STOP_STATES
 
 TRUTH_SLACK_S = 0.5  # the provider may see a close this much later than the target knew of it
 LISTED_SLACK_S = 1.0  # a list says nothing about streams that open or close this near to it
+STARTS_S = 5.0  # an acknowledged chat has reached the provider by then
+FINISHED = "finished"  # how a stream ends that nobody stopped
 EFFECTIVE = frozenset({"requested", "cancelled"})
 Stop = tuple[float, float, str, str]  # sent, acknowledged, state, operation
 
@@ -67,6 +69,7 @@ class _Ends:
     unopened: int = 0
     during: int = 0
     early: int = 0  # of the bad: acknowledged before the provider saw the stream open
+    over: int = 0  # ended by themselves, or before the stop was sent: no proof that it works
 
     def add(self, facts: Facts, name: str, stop: Stop, stream: _Stream | None) -> None:
         """Judge one stop by what the provider saw of its stream."""
@@ -76,6 +79,9 @@ class _Ends:
         if stream is None:
             self.unopened += 1
         elif stream.closed is not None and stream.closed <= limit:
+            if stream.cause == FINISHED or stream.closed < sent:
+                self.over += 1
+                return
             self.delays.append(max(0.0, stream.closed - acked))
         elif stream.closed is None and end_of(facts) < limit:
             self.undecided += 1
@@ -116,13 +122,14 @@ class StopEndsTask(_Streams):
             seen.bad,
             0,
             "acknowledged stops did not end their stream in time",
-            self._thin(stops, seen.undecided),
+            self._thin(stops, seen),
             quantities={
                 "stops": len(stops),
                 "late_or_never": seen.bad.count,
                 "before_its_stream": seen.early,
                 "during_fault": seen.during,
                 "never_opened": seen.unopened,
+                "over_by_itself": seen.over,
                 "undecided": seen.undecided,
                 **spread("ended_after_s", seen.delays),
             },
@@ -137,20 +144,21 @@ class StopEndsTask(_Streams):
             return self._stops
         return {name: stop for name, stop in self._stops.items() if stop[2] in EFFECTIVE}
 
-    def _thin(self, stops: object, undecided: int) -> str:
+    def _thin(self, stops: object, seen: _Ends) -> str:
         if not stops:
             return "no acknowledged stop of a running task"
         if not self._streams:
             return "the provider recorded no stream"
-        return f"the run ended too early to judge {undecided} stops" if undecided else ""
+        if seen.undecided:
+            return f"the run ended too early to judge {seen.undecided} stops"
+        return "" if seen.delays else "no stop ended its task: all were over, or never ran"
 
 
 def _limit(facts: Facts, sent: float, acked: float) -> tuple[float, bool]:
     """Return until when the stream must have closed, and whether a fault touches the stop."""
     until = acked + facts.bounds["stop_closes_stream_s"]
-    ends = [f.window.end for f in facts.faults if f.window.overlaps(sent, until)]
-    after = facts.bounds["stop_closes_after_heal_s"]
-    return max([until, *(end + after for end in ends)]) + facts.clock_error, bool(ends)
+    limit = facts.delayed(sent, until, facts.bounds["stop_closes_after_heal_s"])
+    return limit + facts.clock_error, facts.fault_over(sent, until) is not None
 
 
 class StopIsTruthful(_Streams):
@@ -228,14 +236,17 @@ class FinishedUnlisted(_Streams):
             if sent > facts.due_by(closed, bound):
                 text = f"stream {name} was listed {sent - closed:.2f} s after its end"
                 bad.add(sent - closed, text, sent, identity)
-        looks = len(self._looks) + len(self._listed)
+        looks = len(self._looks) + bad.count
         return decide(
             self,
             bad,
             0,
             "lists held a task that had ended",
-            "" if looks else "no list was asked for after a task's end",
-            quantities={"lists": looks, "listed_late": bad.count},
+            "" if looks else "no list was asked for after a task's end, and its time to go",
+            quantities={
+                "lists": len(self._looks) + len(self._listed),
+                "listed_late": bad.count,
+            },
             bound=f"≤ {bound:g} s",
         )
 
@@ -300,17 +311,18 @@ class RunningListed(_Streams):
 
 
 class NoUnexplainedEnd(_Streams):
-    """A stream that the target closed needs a stop that was sent before."""
+    """A stream that the target closed, or never opened, needs a stop that was sent before."""
 
     name = "no-unexplained-end"
     sentence = "No task ends early unless somebody stopped it."
-    kinds = frozenset({"invoke", "fail", "info", "stream"})
+    kinds = frozenset({"invoke", "ok", "fail", "info", "stream"})
     ops = frozenset({"stop", "chat_start"})
 
     def __init__(self) -> None:
         super().__init__()
         self._stopped: dict[str, float] = {}
         self._unanswered: set[str] = set()  # its chat was never acknowledged
+        self._acked: dict[str, tuple[float, str]] = {}  # when its chat was, and the operation
         self._worker: dict[str, int] = {}  # the worker that was asked, and so runs it
 
     def _operation(self, record: Record) -> None:
@@ -319,6 +331,8 @@ class NoUnexplainedEnd(_Streams):
                 self._stopped.setdefault(record["stream"], record["t"])
             else:
                 self._worker[record["stream"]] = record["worker"]
+        elif record["op"] == "chat_start" and record["k"] == "ok":
+            self._acked[record["invoke"]["stream"]] = (record["t"], record["id"])
         elif record["op"] == "chat_start":
             self._unanswered.add(record["invoke"]["stream"])
 
@@ -337,12 +351,32 @@ class NoUnexplainedEnd(_Streams):
                 continue
             text = f"stream {name} was closed after {stream.closed - stream.opened:.2f} s, unasked"
             bad.add(stream.closed, text, stream.closed, name)
+        during = self._never_ran(facts, bad)
         return decide(
             self,
             bad,
             facts.bounds["tasks_unexplained"],
-            "streams were closed early without a stop",
+            "streams were closed early, or never opened, without a stop",
             "" if ended else "no stream ended",
-            quantities={"ended": ended, "unexplained": bad.count, "died_with_worker": died},
+            quantities={
+                "ended": ended,
+                "unexplained": bad.count,
+                "died_with_worker": died,
+                "never_ran_in_fault": during,
+            },
             bound=f"≤ {facts.bounds['tasks_unexplained']:g}",
         )
+
+    def _never_ran(self, facts: Facts, bad: Worst) -> int:
+        """Add acknowledged chats that never reached the provider; return those a fault met."""
+        during, grace = 0, facts.bounds["recovery_s"]
+        for name, (acked, identity) in self._acked.items() if self._streams else ():
+            due = acked + STARTS_S
+            stopped = self._stopped.get(name, float("inf")) <= due
+            if name in self._streams or stopped or due > end_of(facts):
+                continue
+            if facts.fault_over(acked - grace, due):
+                during += 1
+                continue
+            bad.add(due, f"stream {name} was acknowledged and never ran", acked, name, identity)
+        return during

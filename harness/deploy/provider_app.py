@@ -29,11 +29,11 @@ from aiohttp import web
 
 from harness.clock import RunClock
 from harness.history.writer import HistoryWriter
+from harness.vocabulary import MODELS_LISTED
 
 MODEL = "fake"
 MARKER = re.compile(r"\[\[stream=(\S+) tokens=(\d+) rate=(\d+(?:\.\d+)?)\]\]")
 FLUSH_PERIOD_S = 0.05
-LISTED = 20  # models of one version
 SHUTDOWN_S = 0.2  # a run that ends does not wait for streams
 WRITER: web.AppKey[HistoryWriter] = web.AppKey("writer", HistoryWriter)
 VERSION: web.AppKey[list[int]] = web.AppKey("version", list)  # the newest one, alone in a list
@@ -125,7 +125,7 @@ class TokenStream:
 async def models(request: web.Request) -> web.Response:
     """Answer GET /v1/models."""
     version = request.app[VERSION][0]
-    names = [MODEL, *(f"list-{version}-{number}" for number in range(LISTED))]
+    names = [MODEL, *(f"list-{version}-{number}" for number in range(MODELS_LISTED))]
     fields = {"object": "model", "created": 0, "owned_by": "harness"}
     return web.json_response({"object": "list", "data": [{"id": n, **fields} for n in names]})
 

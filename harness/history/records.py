@@ -67,6 +67,7 @@ Record = dict[str, Any]
 
 INVOKE, OK, FAIL, INFO = "invoke", "ok", "fail", "info"
 COMPLETIONS = frozenset({OK, FAIL, INFO})
+NO_OUTCOME = "no-outcome"  # error of an operation whose end the history does not have
 
 
 def due(asked: Record) -> float:

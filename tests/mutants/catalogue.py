@@ -57,7 +57,7 @@ LONGER_CUT = (
 # Two installations with prefixes of their own, as they should be.
 SHORT_TWINS = (
     *("neighbour.environment={REDIS_KEY_PREFIX: other}", "expected_red=[]", "expected=pass"),
-    *("warmup_s=1", "duration_s=6", "load.chats.tokens=15"),
+    *("warmup_s=1", "duration_s=8"),
     "focus={stops_per_s: 2, sign_outs_per_s: 1, canaries_per_s: 2, task_lists_per_s: 2}",
     "enough={streams: 4, neighbour_streams: 4}",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from redis.crc import key_slot
@@ -19,10 +19,11 @@ PERIOD_S = 0.4
 
 @dataclass(frozen=True)
 class Owner:
-    """A primary and the configuration epoch of its claim."""
+    """A primary and the configuration epoch of its claim; `node` is its id in the cluster."""
 
     address: Address
     epoch: int
+    node: str = ""
 
 
 Claim = tuple[Owner, tuple[tuple[int, int], ...]]
@@ -57,7 +58,8 @@ def parse_nodes(text: str, by_name: bool = False) -> tuple[list[Claim], set[Addr
             continue
         nodes.add((host, int(port)))
         if "master" in words[2]:
-            claims.append((Owner((host, int(port)), int(words[6])), _slots(words[8:])))
+            owner = Owner((host, int(port)), int(words[6]), words[0])
+            claims.append((owner, _slots(words[8:])))
     return claims, nodes
 
 
@@ -70,6 +72,11 @@ def in_minority(text: str) -> bool:
     primaries = [each for each in flags if "master" in each]
     reached = sum("fail" not in each for each in primaries)
     return 0 < len(primaries) >= 2 * reached
+
+
+def _ids(text: str) -> set[str]:
+    """Return the ids of all nodes in CLUSTER NODES, those that it lost sight of too."""
+    return {words[0] for words in map(str.split, text.splitlines()) if words}
 
 
 class SlotMap:
@@ -89,6 +96,11 @@ class SlotMap:
                         moved |= known is not None and known.address != owner.address
                         self.owners[slot] = owner
         return moved
+
+    def is_of(self, members: Collection[str]) -> bool:
+        """Tell whether one of these nodes owns a slot here, as far as anything is known."""
+        known = {owner.node for owner in self.owners if owner}
+        return not known or not known.isdisjoint(members)
 
 
 class Cluster(Topology):
@@ -127,9 +139,8 @@ class Cluster(Topology):
                 try:
                     if wire is None or not wire.is_open:
                         wire = await self._any_node()
-                    text = await wire.call("CLUSTER", "NODES", within=ASK_TIMEOUT_S)
-                    self._learn(str(text))
-                    if in_minority(str(text)):
+                    text = str(await wire.call("CLUSTER", "NODES", within=ASK_TIMEOUT_S))
+                    if not self._learn(text) or in_minority(text):
                         wire.drop()  # the next one in turn may know more
                 except (RedisDenied, ResponseError) as error:  # the next try will end the same way
                     self._trouble = {self._nodes[-1]: explain(error)}
@@ -150,19 +161,32 @@ class Cluster(Topology):
         self._nodes.append(address)
         return await self.dial_node(address, "cluster", decode=True)
 
-    def _learn(self, text: str) -> None:
+    def _learn(self, text: str) -> bool:
+        """Take over what a node says; False when it knows of no slot.
+
+        It has left the cluster then, or was reset: it will hear of nothing, and its list of
+        nodes is not the cluster's.
+        """
         claims, nodes = parse_nodes(text, by_name=self.dial.tls is not None)
+        if not any(ranges for _, ranges in claims):
+            return False
         self._nodes += [n for n in sorted(nodes) if n not in self._nodes]
         keep = nodes | set(self._seeds)
         self._nodes = [n for n in self._nodes if n in keep]
-        if claims == self._last:
-            return
-        self._last = claims
-        if self._map.merge(claims):
+        if claims != self._last:
+            self._last = claims
+            self._merge(claims, anew=not (in_minority(text) or self._map.is_of(_ids(text))))
+        return True
+
+    def _merge(self, claims: Sequence[Claim], *, anew: bool) -> None:
+        """Update the map; `anew`: the cluster is another one, whose epochs began from the start."""
+        if anew:
+            log.warning("the nodes form another cluster than before")
+            self._map = SlotMap()
+        if self._map.merge(claims) or anew:
             log.warning("slots moved to another primary")
             self._changed()
-        if any(ranges for _, ranges in claims):
-            self._known.set()
+        self._known.set()
 
     def _unknown(self) -> str:
         return f"no node of {len(self._nodes)} tells the slot map{self._why()}"

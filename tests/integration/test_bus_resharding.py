@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from bus_cluster import ClusterSet
+from bus_cluster import SHARDS, ClusterSet
 from bus_servers import HOST, Server, until
 from redis.crc import key_slot
 
 from runtime.redis.client import RedisClient
+from runtime.redis.cluster import Cluster
 from runtime.redis.factory import topology_from
+from runtime.settings import load_settings
 
 KEY, NEW_KEY = "{moving}:old", "{moving}:new"
 SLOT = key_slot(KEY.encode())
@@ -89,6 +91,47 @@ async def test_a_server_that_gives_a_slot_away_keeps_its_calls(cluster: ClusterS
     assert _named(before) == _named(after)
     assert _named(before)
     await client.close()
+    await topology.close()
+
+
+async def test_a_node_that_left_the_cluster_is_asked_no_more(cluster: ClusterSet) -> None:
+    """A node that was taken out, as `del-node` does, knows of itself alone; others know more."""
+    leaver, move = cluster.nodes[3], Move(cluster)
+    environment = {"REDIS_URL": leaver.url, "REDIS_CLUSTER": "true"}
+    topology = topology_from(load_settings(environment))
+    assert topology
+    await topology.locate(KEY)  # the only address that is configured is asked first
+    identity = await leaver.call("CLUSTER", "MYID")
+    for node in move.primaries:
+        await node.call("CLUSTER", "FORGET", identity)
+    await leaver.call("CLUSTER", "RESET", "SOFT")
+    await move.open()
+    await move.close()
+    await until(lambda: topology.current(KEY) == (HOST, move.target.port))
+    await topology.close()
+
+
+async def test_a_cluster_that_was_made_anew_is_believed(cluster: ClusterSet) -> None:
+    """All nodes lost their configuration: the new one counts its epochs from the start again."""
+    primaries = cluster.nodes[:3]
+    for node in primaries:
+        await node.call("CLUSTER", "BUMPEPOCH")
+        await node.call("CLUSTER", "BUMPEPOCH")
+    topology = topology_from(cluster.settings())
+    assert isinstance(topology, Cluster)
+    await topology.locate(KEY)
+    await until(lambda: all(o and o.epoch > len(primaries) for o in topology._map.owners))
+    for node in cluster.nodes:
+        await node.call("FLUSHALL") if node in primaries else None
+        await node.call("CLUSTER", "RESET", "HARD")
+    turned = [*primaries[1:], primaries[0]]
+    for number, (node, (first, last)) in enumerate(zip(turned, SHARDS, strict=True), 1):
+        await node.call("CLUSTER", "ADDSLOTSRANGE", first, last)
+        await node.call("CLUSTER", "SET-CONFIG-EPOCH", number)
+    for node, bus in zip(cluster.nodes[1:], cluster.buses[1:], strict=True):
+        await cluster.nodes[0].call("CLUSTER", "MEET", HOST, node.port, bus)
+    owner = turned[primaries.index(cluster.primary_of(KEY))]
+    await until(lambda: topology.current(KEY) == (HOST, owner.port))
     await topology.close()
 
 

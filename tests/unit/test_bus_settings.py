@@ -125,7 +125,7 @@ def test_slot_map_keeps_the_newest_claim() -> None:
     assert nodes == {OLD, NEW, ("127.0.0.1", 3)}
     slots = SlotMap()
     assert not slots.merge(claims)
-    assert slots.owners[0] == Owner(OLD, 1)
+    assert slots.owners[0] == Owner(OLD, 1, "id1")
     assert slots.merge([(Owner(NEW, 5), ((0, 8191),))])
     assert not slots.merge(claims)
     assert slots.owners[0] == Owner(NEW, 5)

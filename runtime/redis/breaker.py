@@ -26,6 +26,7 @@ class Breaker:
         self._task: asyncio.Task[None] | None = None
         self.reason = ""
         self.opened = 0  # times
+        self.last_success = 0.0  # time.monotonic() of this shard's last answer
 
     @property
     def is_open(self) -> bool:

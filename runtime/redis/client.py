@@ -242,10 +242,10 @@ class RedisClient:
             self._failed(breaker, error)
             raise
         except asyncio.CancelledError:  # a deadline: does the node hang, or was it just busy?
-            if self.last_success < started and time.monotonic() - started > SILENT_S:
+            if breaker.last_success < started and time.monotonic() - started > SILENT_S:
                 breaker.open("no answer in time")
             raise
-        self.last_success = time.monotonic()
+        self.last_success = breaker.last_success = time.monotonic()
         return replies
 
     async def _followed(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 
+import pytest
 from bus_cluster import KEYS, ClusterSet
 from bus_servers import HOST, until
 
 from runtime.redis.client import RedisClient
 from runtime.redis.cluster import Cluster
+from runtime.redis.errors import RedisUnavailable
 from runtime.redis.eventlog import EventLog
 from runtime.redis.factory import topology_from
 from runtime.settings import load_settings
@@ -71,5 +74,29 @@ async def test_one_address_is_enough(cluster: ClusterSet) -> None:
 
     await until(written)
     assert (HOST, cluster.nodes[3].port) in topology.primaries()
+    await client.close()
+    await topology.close()
+
+
+async def test_a_shard_that_hangs_is_known_while_others_answer(cluster: ClusterSet) -> None:
+    """One call waits in vain; that others are answered elsewhere says nothing of its shard."""
+    settings = cluster.settings()
+    topology = topology_from(settings)
+    assert topology
+    client = RedisClient(topology, settings)
+    keys = {cluster.primary_of(f"k{n}"): f"k{n}" for n in range(30)}
+    del keys[cluster.events_primary]  # it has a replica that would take over
+    (hung, key), (_, other) = keys.items()
+    await client.pipeline([("SET", key, 1), ("SET", other, 1)])
+    hung.signal(signal.SIGSTOP)
+    call = asyncio.create_task(client.run(lambda redis: redis.get(key)))
+    while not call.done():
+        assert await client.run(lambda redis: redis.get(other)) == "1"
+    with pytest.raises(RedisUnavailable):
+        await call
+    assert client.breakers[topology.shard(key)].is_open
+    assert not client.breakers[topology.shard(other)].is_open
+    hung.signal(signal.SIGCONT)
+    await until(lambda: client.available)
     await client.close()
     await topology.close()

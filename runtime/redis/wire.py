@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 import random
@@ -58,6 +59,7 @@ class Wire:
     def __init__(self, connection: Connection, timeout: float) -> None:
         self._connection = connection
         self._timeout = timeout
+        self._transport: asyncio.WriteTransport | None = None
         self.address: Address = (str(connection.host), int(connection.port))
 
     @property
@@ -69,12 +71,19 @@ class Wire:
     def drop(self) -> None:
         """Close at once, from anywhere; a reader that waits on it fails with ConnectionError.
 
-        A graceful close would wait for unsent bytes, so a held link would keep the socket.
+        A graceful close would wait for unsent bytes, so a held link would keep the socket, and
+        deliver them late. redis-py closes so when it is cancelled, and forgets the writer.
         """
+        self.note_transport()
+        if self._transport is not None:
+            self._transport.abort()
+            self._connection._writer = None  # noqa: SLF001 - closed: no warning when collected
+
+    def note_transport(self) -> None:
+        """Remember what has to be aborted, once there is a connection."""
         writer = self._connection._writer  # noqa: SLF001 - no public accessor
         if writer is not None:
-            writer.transport.abort()
-            self._connection._writer = None  # noqa: SLF001 - closed: no warning when collected
+            self._transport = writer.transport
 
     async def call(self, *words: Argument, within: float | None = None) -> Any:
         """Return the raw reply; raise ResponseError, or RedisUnavailable after closing.
@@ -187,6 +196,7 @@ async def open_wire(address: Address, dial: Dial, purpose: str, decode: bool = F
     try:
         async with Deadline(dial.timeout):
             await connection.connect()  # type: ignore[no-untyped-call]  # redis-py is half typed
+        wire.note_transport()
         opened = True
     except Exception as error:  # redis-py wraps some, not all
         raise _not_opened(address, dial, error) from error

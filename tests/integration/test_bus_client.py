@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import psutil
 import pytest
 from bus_servers import SentinelSet, Server, topology_of, until
 
@@ -102,6 +103,24 @@ async def test_hung_server_costs_one_deadline(client: RedisClient, server: Serve
         await client.run(lambda r: r.get("k"))
     server.signal(signal.SIGCONT)
     await until(lambda: client.available)
+
+
+async def test_a_given_up_write_keeps_no_socket(server: Server) -> None:
+    """A server takes no more bytes; what was not sent to it is dropped with the connection."""
+    topology = topology_of(server.url)
+    wire = await topology.open("", "big")
+    server.signal(signal.SIGSTOP)
+    with pytest.raises(RedisUnavailable):
+        await wire.call("SET", "k", b"x" * (64 << 20), within=0.2)
+    await until(lambda: not _sockets_to(server), 3)
+    server.signal(signal.SIGCONT)
+    await topology.close()
+
+
+def _sockets_to(server: Server) -> list[object]:
+    """Return this process's connections to a server."""
+    mine = psutil.Process().net_connections("tcp")
+    return [one for one in mine if one.raddr and one.raddr.port == server.port]
 
 
 async def test_failover_is_followed(tmp_path: Path) -> None:

@@ -317,7 +317,7 @@ class Reader(_Loop):
         self._run_id = b""
         self._cursor = ""
         self._floor = 0  # ms; what is older was published before this worker began
-        self._newest = (0, 0)  # the newest id read since the last look back
+        self._newest = (0, 0)  # the newest id read since the stream last lost its end
         self._rate = Rate()
         self.inbox: Inbox[tuple[bytes, bytes]] = Inbox()
         self.started = 0.0
@@ -363,7 +363,6 @@ class Reader(_Loop):
     def _back(self, milliseconds: int) -> None:
         wanted = _id(self._cursor)[0] - milliseconds
         self._cursor = f"{max(0, wanted, self._floor)}-0"
-        self._newest = (0, 0)
 
     async def _read(self, wire: Wire) -> int:
         """Read and deliver one chunk; returns how many entries it had."""
@@ -414,12 +413,13 @@ class Reader(_Loop):
         New entries could get ids that are older than the cursor, and would never be seen.
         """
         if self._newest == (0, 0):
-            return
+            return  # nothing was read that could be lost
         newest = await wire.call("XREVRANGE", self._stream, "+", "-", "COUNT", 1)
         end = _id(newest[0][0].decode()) if newest else (0, 0)
         if end < self._newest:
-            self._cursor = f"{max(0, end[0] - REWIND_MS)}-0"
-            self._newest = (0, 0)
+            back = max(0, end[0] - REWIND_MS)
+            self._floor = min(self._floor, back)  # else the next look back would lead forward
+            self._cursor, self._newest = f"{back}-0", (0, 0)
 
 
 def _id(text: str) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
@@ -137,6 +138,38 @@ async def test_restart_empty_loses_nothing(workers: Workers, server: Server) -> 
         await until(lambda: all(log.caught_up for log in workers.logs))
 
     await workers.during(trouble())
+
+
+async def test_a_server_whose_clock_is_behind_is_heard(workers: Workers, server: Server) -> None:
+    """Entries of a clock that was ahead are read; then the server is empty, its clock right.
+
+    Its ids are older than all that was read, and than the workers' beginning: nobody is deaf.
+    """
+    ahead_ms = int(time.time() * 1000) + 3_600_000
+    for log in workers.logs:
+        log._reader._floor = ahead_ms
+    await _entry(server, f"{ahead_ms + 1000}-0", "ghost", 1)
+    await until(lambda: all(heard == ["ghost1"] for heard in workers.heard))
+    server.kill()
+    await until(lambda: not any(log.caught_up for log in workers.logs))
+    server.start()
+    await server.ready()
+    await until(lambda: all(log.caught_up for log in workers.logs))
+    for heard in workers.heard:
+        heard.clear()
+    workers.publish(20)
+    await workers.complete()
+    await _entry(server, "*", "new", 1)
+    await _entry(server, "*", "new", 3)  # a hole, for which readers look back
+    await until(lambda: all(log.status()["gaps"] for log in workers.logs))
+    workers.publish(20)
+    await until(lambda: all(sum(t[0] != "n" for t in heard) == 80 for heard in workers.heard))
+
+
+async def _entry(server: Server, identifier: str, origin: str, number: int) -> None:
+    """Append what a worker would, under an id of our choice."""
+    fields = ("o", origin, "s", number, "r", "", "d", f"{origin}{number}", "g", 0)
+    await server.call("XADD", KEYS.events, identifier, *fields)
 
 
 async def test_killed_connections_lose_nothing(workers: Workers, server: Server) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
+from psycopg.types.string import StrDumperUnknown
 from sqlalchemy.exc import ArgumentError
 
 from runtime.settings import SettingsError
@@ -59,7 +60,7 @@ def _postgresql(url: str) -> sa.Engine:
         pool_pre_ping=True,  # a server that was restarted is not met by the first request
         connect_args=arguments,
     )
-    sa.event.listen(engine, "connect", _bound_statements)
+    sa.event.listen(engine, "connect", _prepare_postgresql)
     return engine
 
 
@@ -76,6 +77,23 @@ def break_off(connections: Iterable[Any]) -> None:
 
 def _socket_of(connection: Any) -> socket.socket:
     return socket.socket(fileno=os.dup(connection.fileno()))
+
+
+class TextDumper(StrDumperUnknown):
+    """Texts as PostgreSQL can hold them: U+FFFD in the place of U+0000.
+
+    Models send it, and editors. Refused, an answer would be tried again for ever, and the texts
+    that are saved along with it would be lost as well. SQLite takes it.
+    """
+
+    def dump(self, obj: str) -> Any:
+        """Return the bytes of a text."""
+        return super().dump(obj.replace("\0", "\ufffd"))
+
+
+def _prepare_postgresql(connection: Any, record: Any) -> None:
+    connection.adapters.register_dumper(str, TextDumper)
+    _bound_statements(connection, record)
 
 
 def _bound_statements(connection: Any, _record: Any) -> None:

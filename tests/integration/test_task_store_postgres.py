@@ -63,3 +63,16 @@ async def test_dead_worker_is_buried_by_one_and_stops_are_kept(stores: list[Task
     await one.complete(Partial("t", "longer", 3))
     assert [row.content for row in await two.messages_of("c")] == ["longer"]
     await dead.leave()
+
+
+async def test_a_text_that_postgresql_cannot_hold_is_stored_all_the_same(
+    stores: list[TaskStore],
+) -> None:
+    """A model may send U+0000: else its answer, and those beside it, could never be saved."""
+    store = stores[0]
+    await begin(store, "c", "bad", new=True)
+    await begin(store, "c", "good", new=False)
+    await store.save([Partial("bad", "a\0b", 2), Partial("good", "fine", 1)])
+    assert await store.end(TaskRow("bad", "c", "u", "done"), Partial("bad", "a\0b\0", 3)) is False
+    found = {row.id: (row.content, row.state) for row in await store.messages_of("c")}
+    assert found == {"bad": ("a\ufffdb\ufffd", "done"), "good": ("fine", "running")}

@@ -65,7 +65,7 @@ class Provider:
             answer = await self._client.post(url, data=data, headers=headers)
             try:
                 if answer.status != OK:
-                    text = (await answer.text())[:ERROR_TEXT]
+                    text = (await answer.content.read(ERROR_TEXT)).decode(errors="replace")
                     raise ProviderError(f"the provider answered {answer.status}: {text}")
                 async for text in _texts(answer.content):
                     yield text
@@ -124,6 +124,9 @@ def delta_of(payload: bytes) -> str:
         raise ProviderError(str(body["error"])[:ERROR_TEXT])
     try:
         choices = body["choices"]
-        return (choices[0]["delta"].get("content") or "") if choices else ""
+        text = (choices[0]["delta"].get("content") or "") if choices else ""
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ProviderError(f"not a chunk: {payload[:80]!r}") from error
+    if not isinstance(text, str):
+        raise ProviderError(f"its content is no text: {payload[:80]!r}")
+    return text

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 SAVE_PAUSE_S = 0.3  # doubled after each try, up to
 SAVE_PAUSE_MOST_S = 2.0
+FAILED = "The answer could not be written: the server met an error, which is in its log."
 
 DONE, CANCELLED, ERROR = "done", "cancelled", "error"
 EmitToUser = Callable[[str, dict[str, Any]], Awaitable[None]]
@@ -63,6 +64,9 @@ class Completion:
             state = CANCELLED
         except ProviderError as failure:
             state, error = ERROR, str(failure)
+        except Exception:  # whatever it is: else the answer would run for ever, for all to see
+            log.exception("answer %s failed", self._request.task_id)
+            state, error = ERROR, FAILED
         self._tools.ended(self._request.task_id)
         await self._tell_end(state, error)
         if await self._save(state):

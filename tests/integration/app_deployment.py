@@ -40,6 +40,7 @@ class Provider:
         self.models = ["m"]
         self.listed: list[dict[str, str]] = []  # the headers of each call
         self.failing: set[str] = set()  # first parts of paths, empty for /v1
+        self.garbled: set[str] = set()  # streams that get a page instead
         self.may_list = asyncio.Event()
         self.may_list.set()
         self._runner: web.AppRunner | None = None
@@ -81,6 +82,10 @@ class Provider:
         body = await request.json()
         name, tokens = body["messages"][-1]["content"].split()
         self.asked[name] = (request.match_info.get("prefix", ""), body["model"])
+        if name in self.garbled:
+            self.closed[name] = 0
+            page = {"Content-Type": "text/html; charset=utf-8"}
+            return web.Response(status=502, body=b"Pas trouv\xe9", headers=page)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         self.open.add(name)

@@ -41,8 +41,24 @@ async def test_workers_without_redis_stop_each_others_tasks() -> None:
         await wait_for(lambda: _ended(client, chat), 3, "stored")
 
 
-async def _ended(client: ResumingClient, chat: str) -> bool:
-    return bool((await client.fetch(chat, 1))["state"] == "cancelled")
+async def _ended(
+    client: ResumingClient, chat: str, worker: int = 1, state: str = "cancelled"
+) -> bool:
+    return bool((await client.fetch(chat, worker))["state"] == state)
+
+
+async def test_an_answer_that_was_refused_in_no_known_encoding_ends() -> None:
+    """A gateway's error page is not what its header says: the message runs no more, users know."""
+    async with deployment(with_redis=False, workers=1) as parts:
+        parts.provider.garbled.add("odd")
+        user = await parts.user()
+        await user.connect(0)
+        chat, _ = await user.chat("odd", 0)
+        client = ResumingClient(user)
+        await wait_for(lambda: _ended(client, chat, 0, "error"), 5, "its end")
+        await wait_for(lambda: user.kinds()[-1:] == ["chat:active"], 5, "the user knows")
+        assert "chat:message:error" in user.kinds()
+        await user.leave()
 
 
 async def test_sigterm_ends_cleanly_and_other_workers_go_on() -> None:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from runtime.models.provider import EventParser, ProviderError
+from runtime.models.provider import EventParser, Provider, ProviderError, Route
+from runtime.redis.keys import Keys
+from runtime.storage.database import Database
 from runtime.supervision import Loop, Supervisor
+from runtime.tasks.completions import Completion, Request, Tools
 from runtime.tasks.registry import Draining, Tasks
+from runtime.tasks.response_streams import ResponseStreams
 from runtime.tasks.stops import parse
+from runtime.tasks.store import TaskRow, TaskStore
 
 
 async def kept_nowhere(task_id: str) -> None:
@@ -101,11 +108,36 @@ def test_event_parser_joins_what_a_read_brought() -> None:
         assert (text, parser.done) == ("ab", True)
 
 
-@pytest.mark.parametrize("line", [b"data: {", b'data: {"error":"no"}', b"data: 7"])
+PARTS = b'data: {"choices":[{"delta":{"content":[{"type":"text","text":"a"}]}}]}'
+
+
+@pytest.mark.parametrize("line", [b"data: {", b'data: {"error":"no"}', b"data: 7", PARTS])
 def test_event_parser_refuses_what_is_no_chunk(line: bytes) -> None:
     """A broken event is an error of the provider, never an empty text."""
     with pytest.raises(ProviderError):
         EventParser().feed(line + b"\n")
+
+
+async def test_an_answer_that_fails_unexpectedly_is_over(tmp_path: Path) -> None:
+    """Whatever goes wrong: the message is not left running, and its user is told."""
+    database = Database(f"sqlite:///{tmp_path}/runtime.db")
+    await database.open()
+    store = TaskStore(database, "w")
+    told = []
+
+    async def find(model: str) -> Route:
+        raise LookupError(model)
+
+    async def emit(_: str, payload: dict[str, Any]) -> None:
+        told.append(payload["data"]["type"])
+
+    streams = ResponseStreams(store, None, Keys("test"), 0)
+    tools = Tools(Provider(find), store, streams, emit, lambda _: None)
+    await store.begin(TaskRow("t", "c", "u", "running"), "m", new_chat="Chat")
+    await Completion(Request("t", "c", "m", "u", {"model": "m"}), tools).run()
+    assert await store.states(["t"]) == {"t": "error"}
+    assert told == ["chat:active", "chat:message:error", "chat:active"]
+    await database.close()
 
 
 async def test_failing_loop_is_started_again_and_counted() -> None:

@@ -114,13 +114,17 @@ async def test_a_node_that_left_the_cluster_is_asked_no_more(cluster: ClusterSet
 async def test_a_cluster_that_was_made_anew_is_believed(cluster: ClusterSet) -> None:
     """All nodes lost their configuration: the new one counts its epochs from the start again."""
     primaries = cluster.nodes[:3]
-    for node in primaries:
-        await node.call("CLUSTER", "BUMPEPOCH")
-        await node.call("CLUSTER", "BUMPEPOCH")
     topology = topology_from(cluster.settings())
     assert isinstance(topology, Cluster)
     await topology.locate(KEY)
-    await until(lambda: all(o and o.epoch > len(primaries) for o in topology._map.owners))
+
+    async def old() -> bool:
+        """Raise the epochs, of which a node keeps one that is the highest that it knows."""
+        for node in primaries:
+            await node.call("CLUSTER", "BUMPEPOCH")
+        return all(o and o.epoch > len(primaries) for o in topology._map.owners)
+
+    await until(old)
     for node in cluster.nodes:
         await node.call("FLUSHALL") if node in primaries else None
         await node.call("CLUSTER", "RESET", "HARD")

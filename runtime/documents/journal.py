@@ -288,7 +288,7 @@ class Journal:
             if await asyncio.to_thread(
                 crdt.same, held, saved.state
             ):  # else whoever opens it next brings the rest
-                await self.store.set_base(document, epoch, loaded.base, saved.version)
+                await self.store.set_base(document, loaded, saved.version)
         if loaded.mark:
             await self.store.unmark(document, loaded.mark)
         entry = self.documents.get(document)

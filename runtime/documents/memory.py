@@ -103,10 +103,12 @@ class MemoryDocuments:
         found = self._documents.get(document)
         return sorted(found.users) if found else []
 
-    async def set_base(self, document: str, epoch: int, expected: int, base: int) -> bool:
-        """Note that the database's version `base` holds nothing that is not here."""
+    async def set_base(self, document: str, held: Loaded, base: int) -> bool:
+        """Note that the database's version `base` holds nothing that is not in `held`."""
         found = self._documents.get(document)
-        if found is None or (found.epoch, found.base) != (epoch, expected):
+        if found is None or (found.epoch, found.base) != (held.epoch, held.base):
+            return False
+        if found.updates[: len(held.updates)] != held.updates:
             return False
         found.base = base
         return True

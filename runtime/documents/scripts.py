@@ -115,10 +115,14 @@ return redis.call('ZRANGEBYSCORE', KEYS[3], now, '+inf')
 """
 )
 
-# ARGV: epoch, expected base, new base. Only when nothing was lost or replaced meanwhile.
+# ARGV: epoch, expected base, new base, how many entries hold it, their digest. Only when nothing of
+# them was lost or replaced meanwhile: a replica that took over may lack the last but have the base.
 SET_BASE = """
 if redis.call('HGET', KEYS[2], 'epoch') ~= ARGV[1] then return 0 end
 if (redis.call('HGET', KEYS[2], 'base') or '-1') ~= ARGV[2] then return 0 end
+local count = tonumber(ARGV[4])
+local held = count > 0 and redis.call('LRANGE', KEYS[1], 0, count - 1) or {}
+if #held < count or redis.sha1hex(table.concat(held)) ~= ARGV[5] then return 0 end
 redis.call('HSET', KEYS[2], 'base', ARGV[3])
 return 1
 """

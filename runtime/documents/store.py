@@ -108,8 +108,8 @@ class DocumentStore(Protocol):
     async def users(self, document: str) -> list[str]:
         """Return the members."""
 
-    async def set_base(self, document: str, epoch: int, expected: int, base: int) -> bool:
-        """Note that the database's version `base` holds nothing that is not here."""
+    async def set_base(self, document: str, held: Loaded, base: int) -> bool:
+        """Note that the database's version `base` holds nothing that is not in `held`."""
 
     async def remove(self, document: str, saved: Loaded) -> bool:
         """Forget a document without users that is as it was loaded."""
@@ -193,9 +193,10 @@ class RedisDocuments:
         """Return the members."""
         return list(await self._run(scripts.USERS, document))
 
-    async def set_base(self, document: str, epoch: int, expected: int, base: int) -> bool:
-        """Note that the database's version `base` holds nothing that is not here."""
-        return bool(await self._run(scripts.SET_BASE, document, epoch, expected, base))
+    async def set_base(self, document: str, held: Loaded, base: int) -> bool:
+        """Note that the database's version `base` holds nothing that is not in `held`."""
+        words = (held.epoch, held.base, base, len(held.updates), held.digest)
+        return bool(await self._run(scripts.SET_BASE, document, *words))
 
     async def remove(self, document: str, saved: Loaded) -> bool:
         """Forget a document without users that is as it was loaded."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -127,10 +127,24 @@ async def test_base_grows_only_as_expected(parts: Parts) -> None:
     """A version is noted only over the one that was read, in the same epoch."""
     store = parts.store
     await store.append(NOTE, Append(1, [], base=2))
-    assert not await store.set_base(NOTE, 1, 1, 3)
-    assert not await store.set_base(NOTE, 0, 2, 3)
-    assert await store.set_base(NOTE, 1, 2, 3)
+    held = await store.load(NOTE)
+    assert not await store.set_base(NOTE, replace(held, base=1), 3)
+    assert not await store.set_base(NOTE, replace(held, epoch=0), 3)
+    assert await store.set_base(NOTE, held, 3)
     assert (await store.load(NOTE)).base == 3
+
+
+async def test_base_is_not_noted_when_a_failover_lost_what_it_holds(parts: Parts) -> None:
+    """Whoever opens the document next would not be given what the database alone has."""
+    store = parts.store
+    await store.append(NOTE, Append(1, [(1, b"a"), (2, b"b")], base=2))
+    held = await store.load(NOTE)
+    await store.append(NOTE, Append(1, [(3, b"c")]))  # what comes later does no harm
+    assert await store.set_base(NOTE, held, 3)
+    if parts.server is not None:  # a replica takes over that has not got the last ones
+        await parts.server.call("LTRIM", Keys("test").document(NOTE)[0], 0, 0)
+        assert not await store.set_base(NOTE, replace(held, base=3), 4)
+        assert (await store.load(NOTE)).base == 3
 
 
 async def test_a_document_is_removed_only_without_users_and_unchanged(parts: Parts) -> None:

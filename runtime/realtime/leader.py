@@ -26,13 +26,15 @@ RETRY_S = 0.25
 LOCAL_FENCE = 1  # without Redis there is nobody to compete with
 NO_FENCE = -1  # what a fenced script answers to a holder of before
 
-# KEYS lease; ARGV candidate, ttl in ms. The answer: fence (0: somebody else leads), ms left.
+# KEYS lease; ARGV candidate, ttl in ms. The answer: fence (0: somebody else leads), ms left. More
+# left than a lease can have is of a clock that was set back since, or of another server's.
 _CLAIM = """
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local held = redis.call('HMGET', KEYS[1], 'holder', 'until', 'fence')
 local left = tonumber(held[2] or '0') - now
 local fence = tonumber(held[3] or '0')
+if left > tonumber(ARGV[2]) then left = 0 end
 if left > 0 and held[1] ~= ARGV[1] then return {0, left} end
 if left <= 0 or held[1] ~= ARGV[1] then fence = math.max(fence + 1, now) end
 local text = string.format('%.0f', fence)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -78,6 +79,18 @@ async def elected(among: list[Candidate]) -> Candidate:
 
     leader: Candidate = await until(found)
     return leader
+
+
+async def test_a_lease_of_a_clock_that_was_ahead_is_over(tmp_path: Path) -> None:
+    """Its holder is dead and the server's clock was set back: nobody waits till it catches up."""
+    async with serving(tmp_path) as server:
+        ahead = int(time.time() * 1000) + 3_600_000
+        lease = ("holder", "dead", "fence", ahead, "until", ahead)
+        await server.call("HSET", KEYS.leader("maintenance"), *lease)
+        candidate = Candidate({"REDIS_URL": server.url}, "w0", 30)
+        candidate.start()
+        assert await until(lambda: candidate.leader.fence) == ahead + 1
+        await candidate.close()
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "alone"])

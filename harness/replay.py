@@ -42,10 +42,8 @@ def saved_scenario(run: RunFolder, plan: Plan) -> Scenario:
 
 def saved_choices(run: RunFolder) -> dict[str, Any]:
     """Return the options that decided what was tested: the workers' command and packages."""
-    path = run.root / "run.json"
-    if not path.exists():
+    if not (facts := _facts(run)):
         return {}  # a run that ended before it was deployed
-    facts = orjson.loads(path.read_bytes())
     return {
         "target_command": facts.get("target_command"),
         "pins": single(facts.get("with", ())),
@@ -55,11 +53,23 @@ def saved_choices(run: RunFolder) -> dict[str, Any]:
 def require_ours(run: RunFolder, scenario: Scenario) -> None:
     """Raise UserError for a run on an external deployment: its accounts were not saved."""
     if scenario.target == "external":
-        facts = orjson.loads((run.root / "run.json").read_bytes())
+        command = _facts(run).get("command", "harness run SCENARIO --url …")
         raise UserError(
             f"{run.root.name} was on an external deployment, whose credentials are not kept; "
-            f"run the same plan by `{facts['command']}`"
+            f"run the same plan by `{command}`"
         )
+
+
+def _facts(run: RunFolder) -> dict[str, Any]:
+    """Return run.json, empty when there is none; raise UserError when it is damaged."""
+    path = run.root / "run.json"
+    try:
+        facts = orjson.loads(path.read_bytes()) if path.exists() else {}
+    except orjson.JSONDecodeError as error:
+        raise UserError(f"{path}: expected what `harness run` saves; {error}") from error
+    if not isinstance(facts, dict):
+        raise UserError(f"{path}: expected what `harness run` saves; got {facts!r:.40}")
+    return facts
 
 
 def recorded_aims(run: RunFolder, plan: Plan) -> dict[str, Aim]:

@@ -20,7 +20,7 @@ STYLES = {Change.WORSE: "bold red", Change.BETTER: "green", Change.SAME: "", Cha
 ANSWERS = {
     ExitCode.AS_EXPECTED: "✔ WITHIN THE GATE",
     ExitCode.NOT_AS_EXPECTED: "✖ BEYOND THE GATE",
-    ExitCode.UNKNOWN: "? UNKNOWN",
+    ExitCode.UNKNOWN: "? UNKNOWN, for a gate",
 }
 
 

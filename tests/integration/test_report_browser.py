@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -69,3 +70,30 @@ def test_a_link_to_a_trace_opens_it(tmp_path: Path) -> None:
         assert done.stdout.count('<details class="trace"') == 2, done.stderr
         shown.append(done.stdout.count('<details class="trace" open'))
     assert shown == [0, 1]
+
+
+PHONE = """<!doctype html><title>nothing</title>
+<iframe width="400" height="800" src="page.html"></iframe>
+<script>addEventListener("message", event => { document.title = event.data; });</script>"""
+TELL = """<script>addEventListener("load", () => {
+  const right = [...document.querySelectorAll("section, header, #guarantees .chip")].map(
+    part => part.getBoundingClientRect().right);
+  parent.postMessage(`right ${Math.max(...right)} of ${innerWidth}`, "*"); });
+</script></body>"""
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium: the report is not laid out")
+@pytest.mark.slow
+def test_a_phone_shows_everything_without_scrolling_sideways(tmp_path: Path) -> None:
+    """At 400 pixels no section, and nothing that a guarantee measured, reaches beyond the edge."""
+    page = write_reports(traced_run(tmp_path / "run"), judgement())
+    text = page.read_text(encoding="utf-8").replace("</body>", TELL)
+    (tmp_path / "page.html").write_text(text, encoding="utf-8")
+    phone = tmp_path / "phone.html"  # no window is that narrow, but a frame is
+    phone.write_text(PHONE, encoding="utf-8")
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    done = subprocess.run([*command, phone.as_uri()], capture_output=True, text=True, timeout=60)
+    told = re.search(r"<title>right ([\d.]+) of (\d+)", done.stdout)
+    assert told, done.stdout + done.stderr
+    assert int(told[2]) == 400
+    assert float(told[1]) <= 400

@@ -12,7 +12,13 @@ from harness.environments.pins import Pin
 from harness.errors import UserError
 from harness.faults.base import Aim
 from harness.plan import Plan, make_plan
-from harness.replay import recorded_aims, saved_choices, saved_plan, saved_scenario
+from harness.replay import (
+    recorded_aims,
+    require_ours,
+    saved_choices,
+    saved_plan,
+    saved_scenario,
+)
 from harness.scenario import Scenario
 
 SCENARIO = Scenario.model_validate(
@@ -76,3 +82,20 @@ def test_the_target_command_of_the_run_is_used_again(tmp_path: Path) -> None:
     )
     pins = (Pin("redis", "8.0.0"),)
     assert saved_choices(run) == {"target_command": "python -m mutant", "pins": pins}
+
+
+@pytest.mark.parametrize("damaged", ["[1", "[]", "7", ""])
+def test_a_damaged_run_file_is_named(tmp_path: Path, damaged: str) -> None:
+    """A run.json that was cut short is the run's, not the harness's, fault: its path is told."""
+    run, _ = save(tmp_path)
+    (tmp_path / "run.json").write_text(damaged)
+    with pytest.raises(UserError, match=r"run\.json: expected what `harness run` saves"):
+        saved_choices(run)
+
+
+def test_an_external_run_without_its_file_is_still_refused(tmp_path: Path) -> None:
+    """Who ran an external deployment and ended it early is told how to run it again."""
+    run, _ = save(tmp_path)
+    external = SCENARIO.model_copy(update={"target": "external"})
+    with pytest.raises(UserError, match="credentials are not kept; run the same plan by"):
+        require_ours(run, external)

@@ -19,7 +19,7 @@ from typing import Any
 
 from harness.deploy import sweeper, undo
 from harness.deploy.folder import RunFolder
-from harness.deploy.guardian import started, stat
+from harness.deploy.guardian import remove_made, started, stat
 from harness.deploy.lease import cache_folder, free_stale
 from harness.deploy.spawner import registry_folder
 from harness.errors import MissingPart
@@ -143,8 +143,9 @@ def _end(entry: Entry) -> tuple[str, bool]:
         return f"run {name}: {error}; pids {sorted(ended)}", False
     run = RunFolder(entry.folder)
     undone = undo.take_back(run.undo) if run.undo.exists() else []
-    for folder in (run.data, *entry.made):
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(run.data, ignore_errors=True)
+    for folder in entry.made:
+        remove_made(folder)
     entry.path.unlink(missing_ok=True)
     said = [f"ended {len(ended)} processes, removed its data", *undone]
     return f"run {name}: {'; '.join(said)}", True

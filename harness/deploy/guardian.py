@@ -39,6 +39,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+IPC_RMID = 0
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 ORPHAN_GRACE_S = 1.5  # between SIGTERM and SIGKILL when the harness is gone
@@ -226,7 +227,7 @@ class Guardian:
 
     def _remove_folders(self) -> None:
         for folder in self._folders:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_made(Path(folder))
 
     def _sweep(self) -> None:
         """Remove the run's containers, in a process of its own: the engine may hang."""
@@ -321,6 +322,27 @@ def started(pid: int) -> int:
     """
     fields = stat(pid)
     return int(fields[19]) if fields else 0
+
+
+def remove_made(folder: Path) -> None:
+    """Remove a folder that was made for a run, and the memory that its dead server left behind.
+
+    PostgreSQL tells key and number of its System V segment in `postmaster.pid`, and removes both
+    when it ends in order. After SIGKILL the segment stays until the machine starts anew, and there
+    are 4096 at most. One that somebody still uses, or of another key, is not touched.
+    """
+    with contextlib.suppress(OSError, IndexError):
+        words = (folder / "data/postmaster.pid").read_text(encoding="utf-8").splitlines()[6].split()
+        for key, number, _perms, _size, _cpid, _lpid, users, *_ in shared_segments():
+            if [key, number] == words and users == "0":
+                _libc.shmctl(int(number), IPC_RMID, None)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def shared_segments() -> Iterator[list[str]]:
+    """Yield the fields of every System V shared memory segment."""
+    for line in Path("/proc/sysvipc/shm").read_text(encoding="utf-8").splitlines()[1:]:
+        yield line.split()
 
 
 def _kill(pid: int, number: int) -> None:

@@ -32,6 +32,7 @@ INIT_S = 60.0
 SETTINGS = {
     "fsync": "off",  # nobody cuts the power of a test
     "unix_socket_directories": "",
+    "dynamic_shared_memory_type": "mmap",  # in its folder, so that it goes with it
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
-from harness.checks.base import WORKER_FAULTS, Check, Facts, Finding
+from harness.checks.base import WORKER_FAULTS, Check, Facts, FaultFact, Finding
 from harness.checks.facts import end_of, instants, measured, switches_of
 from harness.checks.measure import Worst, decide, missing_workers, spread
 from harness.history.records import Record
@@ -217,9 +217,17 @@ def _disturbed(facts: Facts) -> list[tuple[float, float]]:
     """Return when operations may fail: from each injection until the bound after its switch."""
     windows = []
     for fault in facts.faults:
-        until = max(switches_of(facts, fault), default=fault.window.end)
+        ends = switches_of(facts, fault) or [fault.window.end, *_late_switches(facts, fault)]
+        until = max(ends)
         windows.append((fault.window.start, until + facts.bounds["recovery_s"]))
     return windows
+
+
+def _late_switches(facts: Facts, fault: FaultFact) -> list[float]:
+    """Return switches soon after a heal, while no other fault lasted: they are its doing."""
+    until = fault.window.end + (0.0 if fault.workers else facts.bounds["recovery_s"])
+    late = (t for t in facts.switches if fault.window.end < t <= until)
+    return [t for t in late if facts.fault_over(t, t) is None]
 
 
 class FaultsRiddenOut(Check):

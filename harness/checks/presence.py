@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from harness.checks.base import Check, Facts, Finding
-from harness.checks.measure import Worst, decide
+from harness.checks.measure import Worst, decide, missing_workers
 from harness.history.records import OK, Record
 from harness.targets.base import PRESENCE
 
@@ -38,26 +38,28 @@ class _Gone(Check):
 
     def judge(self, facts: Facts) -> Finding:
         """Return the finding."""
-        bound, bad, judged = facts.bounds["presence_gone_s"], Worst(), set()
+        bound, bad = facts.bounds["presence_gone_s"], Worst()
+        judged: set[tuple[str, int]] = set()  # guests, and workers who were asked in time
         for guest, sent, worker, there, identity in self._after:
             left, visit = self._left[guest]
             if sent > facts.due_by(left, bound) or not there:
-                judged.add(guest)
+                judged.add((guest, worker))
             if there and sent > facts.due_by(left, bound):
                 late = sent - left
                 text = f"worker {worker}: {guest} {self.words} {late:.1f} s after leaving"
                 bad.add(late, text, sent, visit, identity)
-        proven = judged & self._seen
+        proven = {worker for guest, worker in judged if guest in self._seen}
+        thin = "" if proven else "no guest was shown as there and looked for afterwards"
         return decide(
             self,
             bad,
             0,
             f"times a guest who had left {self.words}",
-            "" if proven else "no guest was shown as there and looked for afterwards",
+            thin or missing_workers(proven, facts.workers, "look for a guest who had left"),
             quantities={
                 "visits": len(self._left),
                 "shown_while_there": len(self._seen),
-                "looked_for_afterwards": len(judged),
+                "looked_for_afterwards": len({guest for guest, _ in judged}),
                 "lingering_looks": bad.count,
             },
             bound=f"≤ {bound:g} s",

@@ -139,6 +139,13 @@ def _cut_over_a_switch(h: History, until: float, silent: float) -> None:
     _quiet_canaries(h, SWITCH - 1, silent, worker=1)
 
 
+def _late_switch(h: History) -> None:
+    h.without(k="switch").add(
+        "switch", HEAL + 1.6, node="redis-1", observer="s", why="+switch-master"
+    )
+    h.op("me", HEAL + 6, outcome="fail", token="u0")
+
+
 def _closed_again(h: History) -> None:
     planted.socket_lost(12, 23, workers=[])(h)
     _second_fault(h, HEAL + 1, 22, kind="balancer", closes_sockets=True)
@@ -150,6 +157,7 @@ KEPT: list[tuple[str, str, Change]] = [
     ("sockets-kept-and-back", "closed again meanwhile", _closed_again),
     ("requests-end", "cut off by the end of the run", _cut_off_at_the_end),
     ("others-undisturbed", "its own fault at the same time", _both_are_cut),
+    ("recovery", "a switch soon after the heal", _late_switch),
     ("deaf-time", "cut off while others switch", lambda h: _cut_over_a_switch(h, 20, 20)),
     (
         "recovery",
@@ -233,7 +241,14 @@ def _log_only_afterwards(h: History) -> None:
     ]
 
 
+def _looked_for_on_one_worker(h: History) -> None:
+    for op in ("online_read", "usage_read"):
+        _drop(h, op=op, worker=1)
+
+
 THIN: list[tuple[str, Change]] = [
+    ("nobody-lingers", _looked_for_on_one_worker),
+    ("usage-ends", _looked_for_on_one_worker),
     ("sign-out-stays", _refused_nowhere),
     ("session-stays-removed", _refused_at_once),
     ("stop-ends-task", _over_by_itself),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bus_cluster import SHARDS, ClusterSet
+from bus_cluster import SHARDS, ClusterSet, set_epoch
 from bus_servers import HOST, Server, until
 from redis.crc import key_slot
 
@@ -131,7 +131,7 @@ async def test_a_cluster_that_was_made_anew_is_believed(cluster: ClusterSet) -> 
     turned = [*primaries[1:], primaries[0]]
     for number, (node, (first, last)) in enumerate(zip(turned, SHARDS, strict=True), 1):
         await node.call("CLUSTER", "ADDSLOTSRANGE", first, last)
-        await node.call("CLUSTER", "SET-CONFIG-EPOCH", number)
+        await set_epoch(node, number)
     for node, bus in zip(cluster.nodes[1:], cluster.buses[1:], strict=True):
         await cluster.nodes[0].call("CLUSTER", "MEET", HOST, node.port, bus)
     owner = turned[primaries.index(cluster.primary_of(KEY))]

@@ -77,11 +77,9 @@ def _span(trace: int, number: int) -> dict[str, object]:
 
 def test_the_store_keeps_whole_traces_up_to_its_bound(tmp_path: Path) -> None:
     """Beyond it no trace is begun; what was begun goes on for a while; the rest is counted."""
-    writer = HistoryWriter(tmp_path, "spans", RunClock())
-    store = SpanStore(writer, 4)
+    store = SpanStore(HistoryWriter(tmp_path, "spans", RunClock()), 4)
     store.take(_span(trace, 0) for trace in range(4))
     store.take([_span(9, 0), _span(1, 1), _span(2, 1)])
-    writer.close()
     assert (store.kept, store.dropped) == (5, 2)
     written = [r["span"] for r in read_history(tmp_path) if r["k"] == "span"]
     assert sorted(written) == ["0-0", "1-0", "1-1", "2-0", "3-0"]

@@ -51,9 +51,7 @@ class DeafTime(Check):
             for pair in _pairs(facts.workers):
                 if _held(facts, pair, since):  # the heal of that fault is an instant too
                     continue
-                heard = self._heard.get(pair, [])
-                place = bisect.bisect_left(heard, since)
-                again = heard[place] if place < len(heard) else None
+                again = self._next_heard(pair, since)
                 deaf = (end_of(facts) if again is None else again) - since
                 times.append(deaf)
                 if deaf > bound + facts.clock_error and not self._asked(pair[0], since, bound):
@@ -80,6 +78,12 @@ class DeafTime(Check):
             },
             bound=f"≤ {bound:g} s",
         )
+
+    def _next_heard(self, pair: tuple[int, int], since: float) -> float | None:
+        """Return when the next canary was heard, if any was."""
+        heard = self._heard.get(pair, [])
+        place = bisect.bisect_left(heard, since)
+        return heard[place] if place < len(heard) else None
 
     def _silent(self, facts: Facts) -> str:
         silent = [pair for pair in _pairs(facts.workers) if not self._heard.get(pair)]

@@ -12,6 +12,7 @@ from harness.report.words import ICONS, headline, ordered, outcome, quantities, 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from harness.checks.base import Finding
     from harness.checks.judge import Judgement
@@ -61,10 +62,20 @@ def _table(findings: list[Finding]) -> Table:
     table.add_column("guarantee", ratio=3)
     table.add_column("measured", ratio=2)
     for finding in findings:
-        said = status(finding)
-        words = Text(finding.sentence)
-        if finding.reason:
-            words.append(f"\n{finding.reason}", _STYLES[said])
-        measured = Text(quantities(finding, MOST_QUANTITIES))
-        table.add_row(Text(f"{ICONS[said]} {said}", _STYLES[said]), words, measured)
+        if finding.applicable:
+            table.add_row(*_row(finding))
+    if apart := [finding.name for finding in findings if not finding.applicable]:
+        words = Text(f"{len(apart)} more do not apply; the report says why.", _STYLES["n/a"])
+        table.add_row(Text(f"{ICONS['n/a']} n/a", _STYLES["n/a"]), words)
     return table
+
+
+def _row(finding: Finding) -> tuple[Text, Text, Text]:
+    from rich.text import Text
+
+    said = status(finding)
+    words = Text(finding.sentence)
+    if finding.reason:
+        words.append(f"\n{finding.reason}", _STYLES[said])
+    measured = Text(quantities(finding, MOST_QUANTITIES))
+    return Text(f"{ICONS[said]} {said}", _STYLES[said]), words, measured

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -11,9 +12,11 @@ from xml.etree import ElementTree
 import orjson
 import pytest
 from report_run import judgement, write_run
+from rich.console import Console
 
 from harness.deploy.folder import RunFolder
 from harness.report import point_latest, write_reports
+from harness.report.console import print_judgement
 from harness.report.words import number, quantity
 from harness.verdict import Verdict
 
@@ -227,6 +230,15 @@ def test_markdown(planted: RunFolder) -> None:
         "— n/a",
     ]
     assert all(len(re.findall(r"(?<!\\)\|", row)) == 5 for row in rows)
+
+
+def test_the_terminal_counts_what_does_not_apply() -> None:
+    """A table of what was judged, the worst first; the rest is one line, not a page of reasons."""
+    out = io.StringIO()
+    print_judgement(Console(file=out, width=120), "planted", judgement(), None)
+    rows = [line.split()[1] for line in out.getvalue().splitlines() if line[1:2] in "✖?✔—"]
+    assert rows == ["fail", "fail", "unknown", "pass", "n/a"]
+    assert "1 more do not apply; the report says why." in out.getvalue()
 
 
 def test_judgement_without_findings_is_reported(tmp_path: Path) -> None:

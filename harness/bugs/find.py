@@ -83,10 +83,11 @@ def find_bug(name: str) -> KnownBug:
     if found:
         slugs = ", ".join(b.slug for b in found)
         raise UserError(f"{name}: several bugs cite it; name one of: {slugs}")
-    hint = did_you_mean(slug, (b.slug for b in bugs), 0.4)
+    hint = did_you_mean(slug, (b.slug for b in bugs))
+    said = f": {hint}" if hint else ". "
     raise UserError(
-        f"no bug `{name}`; {hint}Expected an issue number that a bug cites, or one of: "
-        f"{', '.join(b.slug for b in bugs)}"
+        f"no bug `{name}`{said}Expected an issue number that a bug cites, or a name of "
+        "scenarios/regressions, which `harness list` prints."
     )
 
 

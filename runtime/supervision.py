@@ -92,6 +92,11 @@ class Supervisor:
             try:
                 await body(loop)
                 loop.error = "ended"
+            except asyncio.CancelledError:
+                if _asked_to_end():
+                    raise
+                loop.error = "cancelled by nobody"
+                log.error("loop %s got a cancellation that was not its own", loop.name)
             except Exception as error:  # whatever it was, the loop must go on
                 loop.error = f"{type(error).__name__}: {error}"
                 log.exception("loop %s failed; it is started again", loop.name)
@@ -105,6 +110,16 @@ class Supervisor:
             await work
         except Exception:  # nobody awaits it, so the log is the only place
             log.exception("%s failed", name)
+
+
+def _asked_to_end() -> bool:
+    """Tell whether the current task was cancelled, and not just something that it waited for.
+
+    A future that others cancel raises the same error in whoever awaits it: such a stray one has
+    made listeners of redis-py and python-socketio deaf for good.
+    """
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 async def wait_until(event: asyncio.Event, period: float) -> bool:

@@ -70,7 +70,7 @@ class Topology(ABC):
         try:
             return await opening
         except asyncio.CancelledError:
-            moved = not opening.done() or (opening.cancelled() and self.current(key) != address)
+            moved = not opening.done() or opening.cancelled()  # perhaps there and back again
             task = asyncio.current_task()
             if moved and not (task and task.cancelling()):
                 raise RedisUnavailable("the primary moved", refused=True) from None

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable
 
 from runtime.deadline import Deadline
 from runtime.redis.errors import BreakerOpen, RedisUnavailable
+
+log = logging.getLogger(__name__)
 
 PROBE_S = 0.1
 SHORTEST_S = 0.02  # REDIS_RECONNECT_DELAY=0 must not spin
@@ -64,6 +67,9 @@ class Breaker:
                 await self._probe()
             except RedisUnavailable as error:
                 self.reason = error.reason
+            except Exception as error:  # an answer nobody foresaw: calls must not fail for ever
+                self.reason = f"{type(error).__name__}: {error}"
+                log.exception("the probe of Redis failed")
             else:
                 self._closed.set()
                 return

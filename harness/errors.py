@@ -38,7 +38,7 @@ def unwritable(error: OSError) -> str | None:
     return f"{where}{error.strerror}. {advice}."
 
 
-def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return the nearest known name as a question, with a space after it; empty when none is."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"did you mean `{near[0]}`? " if near else ""

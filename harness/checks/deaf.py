@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 
 from harness.checks.base import Check, Facts, Finding
 from harness.checks.facts import end_of, instants
@@ -51,7 +52,7 @@ class DeafTime(Check):
             for pair in _pairs(facts.workers):
                 if _held(facts, pair, since):  # the heal of that fault is an instant too
                     continue
-                again = self._next_heard(pair, since)
+                again = _next(self._heard.get(pair, ()), since)
                 deaf = (end_of(facts) if again is None else again) - since
                 times.append(deaf)
                 if deaf > bound + facts.clock_error and not self._asked(pair[0], since, bound):
@@ -79,21 +80,20 @@ class DeafTime(Check):
             bound=f"≤ {bound:g} s",
         )
 
-    def _next_heard(self, pair: tuple[int, int], since: float) -> float | None:
-        """Return when the next canary was heard, if any was."""
-        heard = self._heard.get(pair, [])
-        place = bisect.bisect_left(heard, since)
-        return heard[place] if place < len(heard) else None
-
     def _silent(self, facts: Facts) -> str:
         silent = [pair for pair in _pairs(facts.workers) if not self._heard.get(pair)]
         return f"no canary at all from worker to worker: {silent}" if silent else ""
 
     def _asked(self, worker: int, since: float, bound: float) -> bool:
         """Tell whether a canary was sent in time to be heard within the bound."""
-        posted = self._posted.get(worker, [])
-        place = bisect.bisect_left(posted, since)
-        return place < len(posted) and posted[place] < since + bound
+        sent = _next(self._posted.get(worker, ()), since)
+        return sent is not None and sent < since + bound
+
+
+def _next(times: Sequence[float], since: float) -> float | None:
+    """Return the first of these instants, which are in order, from then on; None without one."""
+    place = bisect.bisect_left(times, since)
+    return times[place] if place < len(times) else None
 
 
 def _held(facts: Facts, pair: tuple[int, int], t: float) -> bool:

@@ -64,8 +64,8 @@ def _table(findings: list[Finding]) -> Table:
     for finding in findings:
         if finding.applicable:
             table.add_row(*_row(finding))
-    if apart := [finding.name for finding in findings if not finding.applicable]:
-        words = Text(f"{len(apart)} more do not apply; the report says why.", _STYLES["n/a"])
+    if apart := sum(not finding.applicable for finding in findings):
+        words = Text(f"{apart} more do not apply; the report says why.", _STYLES["n/a"])
         table.add_row(Text(f"{ICONS['n/a']} n/a", _STYLES["n/a"]), words)
     return table
 

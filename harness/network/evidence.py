@@ -63,11 +63,11 @@ class Witness:
             await self.writer.drain()
         except OSError:
             return "reset", _since(started)
-        return await self.answer(deadline)
+        return await self.answer(deadline, started)
 
-    async def answer(self, deadline: float) -> Fact:
-        """Do the same for a PING that was sent before."""
-        started = monotonic()
+    async def answer(self, deadline: float, sent: float | None = None) -> Fact:
+        """Do the same for a PING that was sent before; the time counts from `sent`, or from now."""
+        started = monotonic() if sent is None else sent
         try:
             data = await asyncio.wait_for(self.reader.read(128), deadline)
         except TimeoutError:

@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -30,6 +31,7 @@ from toxiproxy.exceptions import ProxyExists
 
 from harness.deploy.direct import tls_of
 from harness.deploy.model import Deployment, Link
+from harness.deploy.undo import HOLDING, NEUTRAL
 from harness.network.detour import detour, shown, tell_dialers
 from harness.network.evidence import LinkError, Tls, Witness, after_heal, while_on
 from harness.network.toxiproxy import PORT, Control
@@ -38,10 +40,6 @@ FIRST_PORT = 20000
 PORTS_PER_WORKER = 100
 TIMER_MS = 1.0  # Toxiproxy may wake up this much early
 STREAMS = ("upstream", "downstream")
-NEUTRAL: dict[str, dict[str, int]] = {  # toxics that hold bytes, with attributes that do nothing
-    "bandwidth": {"rate": 1_000_000_000},
-    "latency": {"latency": 0, "jitter": 0},
-}
 
 
 class Links:
@@ -205,12 +203,12 @@ def _poison(
             try:
                 _proxy(link).add_toxic(type=toxic, stream=stream, attributes=attributes)
             except ProxyExists:  # left there, neutral, by an earlier heal
-                _update(api, link, f"{toxic}_{stream}", attributes)
+                body = {"toxicity": 1.0, "attributes": attributes}
+                _update(api, link, f"{toxic}_{stream}", body)
 
 
-def _update(api: type[APIConsumer], link: Link, toxic: str, attributes: dict[str, int]) -> None:
-    url = f"/proxies/{link.name}/toxics/{toxic}"
-    api.post(url, json={"toxicity": 1.0, "attributes": attributes})
+def _update(api: type[APIConsumer], link: Link, toxic: str, body: Mapping[str, Any]) -> None:
+    api.post(f"/proxies/{link.name}/toxics/{toxic}", json=body)
 
 
 def _enable(
@@ -236,8 +234,8 @@ def _heal(api: type[APIConsumer], links: Iterable[Link]) -> None:
     for link in links:
         proxy = _proxy(link)
         for toxic in known[link.name]["toxics"]:
-            if toxic["type"] in NEUTRAL:
-                _update(api, link, toxic["name"], NEUTRAL[toxic["type"]])
+            if toxic["type"] in HOLDING:
+                _update(api, link, toxic["name"], NEUTRAL)
             else:
                 proxy.destroy_toxic(toxic["name"])
         if not known[link.name]["enabled"]:

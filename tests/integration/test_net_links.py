@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import requests
 from net_parts import guarded, linked, start_node
 
 from harness.deploy.model import Deployment
@@ -81,6 +82,22 @@ async def test_held_bytes_arrive_at_the_heal_on_the_same_connection(site: Site) 
     assert (await mine.answer(1.0))[0] == "answered"
     assert "held PONG arrived on the same connection" in await site.links.evidence(site.of_0)
     await mine.close()
+
+
+async def test_a_heal_survives_bytes_that_wait_on_many_connections(site: Site) -> None:
+    """Another rate than 0 kills Toxiproxy when it meets what waits, so none is ever set."""
+    waiting = [await site.open() for _ in range(40)]
+    for _ in range(3):
+        await site.links.hold(site.of_0)
+        assert {(await w.ping(0.01))[0] for w in waiting} == {"silent"}
+        await site.links.heal(site.of_0)
+        assert {(await w.answer(5.0))[0] for w in waiting} == {"answered"}
+        assert "PONG" in await site.links.evidence(site.of_0)
+    url = f"{site.deployment.toxiproxy_url}/proxies/{site.of_0[0].name}"
+    toxics = (await asyncio.to_thread(requests.get, url, timeout=5)).json()["toxics"]
+    assert [(t["attributes"], t["toxicity"]) for t in toxics] == [({"rate": 0}, 0)] * 2
+    for witness in waiting:
+        await witness.close()
 
 
 async def test_refused_closes_open_connections_and_refuses_new_ones(site: Site) -> None:

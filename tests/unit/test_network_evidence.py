@@ -41,7 +41,6 @@ class Reader:
         return b"+PONG\r\n"[:most]
 
 
-@pytest.mark.asyncio
 async def test_time_that_passes_after_sending_belongs_to_the_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -29,6 +29,7 @@ RESULTS = (
     "models",
     "online",
     "in_use",
+    "lost",
 )
 
 
@@ -197,16 +198,25 @@ def ended_session(h: History, name: str, t: float, found: int | None = None) -> 
         h.op("session_again", t + 1, session=name, worker=worker, value=found)
 
 
-def visit(h: History, guest: str, t: float, online: float = 0.5, in_use: float = 0.5) -> None:
+def visit(
+    h: History,
+    guest: str,
+    t: float,
+    online: float = 0.5,
+    in_use: float = 0.5,
+    *,
+    worker: int = 0,
+    lost: bool = False,
+) -> None:
     """Add a visit of 2 s; the guest is shown as there for so many seconds more."""
-    h.op("visit", t, took=2, guest=guest)
+    h.op("visit", t, took=2, guest=guest, worker=worker, lost=lost)
     h.op("online_read", t + 1, guest=guest, online=True)
     h.op("usage_read", t + 1, guest=guest, in_use=True)
     for tick in range(16):
         sent = t + 2.1 + tick
-        for worker in range(WORKERS):
-            h.op("online_read", sent, guest=guest, worker=worker, online=tick < online)
-            h.op("usage_read", sent, guest=guest, worker=worker, in_use=tick < in_use)
+        for asked in range(WORKERS):
+            h.op("online_read", sent, guest=guest, worker=asked, online=tick < online)
+            h.op("usage_read", sent, guest=guest, worker=asked, in_use=tick < in_use)
 
 
 def _probes(h: History) -> None:

@@ -96,6 +96,15 @@ def _sort_out(
 
 
 def _once(case: Case, chosen: RunOptions, seed: int, quiet: bool, console: Console) -> Outcome:
+    """Run a side; once more when the run was void, which is no fault of the side's."""
+    outcome = _recorded(case, chosen, seed, quiet, console)
+    if outcome.void:
+        console.print(f"{case.title}: that run is void, and made again", markup=False)
+        outcome = _recorded(case, chosen, seed, quiet, console)
+    return outcome
+
+
+def _recorded(case: Case, chosen: RunOptions, seed: int, quiet: bool, console: Console) -> Outcome:
     """Run a side, add it to the track record and say what came."""
 
     def run(bug: KnownBug, side: Side, options: RunOptions) -> RunResult:

@@ -67,6 +67,7 @@ GUARANTEES = (
     "enough-load",
     "load-healthy",
     "workers-alive",
+    "harness-alive",
 )
 LOADS: dict[str, str] = {  # guarantee → the rate under `focus` without which it does not apply
     "config-agrees": "config_changes_per_s",
@@ -87,7 +88,7 @@ ENOUGH: dict[str, str] = {
     "model_refreshes": "model lists made anew inside focus",
     "session_ends": "acknowledged sign-outs that end a session inside focus",
     "visits": "visits of guests that ended inside focus",
-    "canaries_per_pair": "canaries posted from each worker inside focus",
+    "canaries_per_pair": "acknowledged canaries inside focus that a worker had to hear of another",
     "streams": "streams opened",
     "session_reads": "session reads answered",
     "requests_per_s": "operations a second over the load",

@@ -32,6 +32,7 @@ class Outcome:
     red: tuple[str, ...] = ()
     astray: bool = False
     reason: str = ""  # of an unknown one
+    void: bool = False  # a part of the harness ended by itself
     run: str = ""  # the run's folder
     versions: dict[str, str] = field(default_factory=dict)
     host: dict[str, Any] = field(default_factory=dict)

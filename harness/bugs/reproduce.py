@@ -14,6 +14,7 @@ import psutil
 from harness.bug_specs import Side
 from harness.bugs.find import KnownBug
 from harness.bugs.record import Outcome, Tally
+from harness.checks.parts import voids
 from harness.deploy.parts import missing_part
 from harness.errors import MissingPart, UserError
 from harness.options import RunOptions, RunResult, load_with_options
@@ -79,6 +80,7 @@ def _facts(result: RunResult) -> dict[str, Any]:
         "verdict": str(result.judgement.verdict),
         "red": tuple(red(result)),
         "astray": bool(result.judgement.surprise),
+        "void": any(map(voids, result.judgement.findings)),
         "reason": result.judgement.surprise or "; ".join(unsure)[:300],
         "run": str(result.run.root),
         "versions": versions,

@@ -15,6 +15,7 @@ from harness.capacity.cpus import CpuPlan, bound_to
 from harness.capacity.loads import next_load
 from harness.capacity.objective import Objective, find_knee
 from harness.capacity.points import Key, Point, PointFold
+from harness.checks.parts import unfit
 from harness.errors import MissingPart, UserError
 from harness.options import RunOptions, load_with_options
 from harness.verdict import Verdict
@@ -225,10 +226,8 @@ def measured(key: Key, result: RunResult, choices: Choices) -> Point:
     values = PointFold().feed(read_history(result.run.history)).finish()
     findings = result.judgement.findings
     broken = [f.name for f in findings if f.applicable and f.verdict is Verdict.FAIL]
-    healthy = next((f for f in findings if f.name == "load-healthy"), None)
-    ill = healthy.reason if healthy is not None and healthy.verdict is not Verdict.PASS else ""
     point = Point(key, **values, broken=tuple(broken), run=result.run.root.name)
-    return replace(point, unusable=ill or bottleneck(point, choices))
+    return replace(point, unusable=unfit(findings) or bottleneck(point, choices))
 
 
 def bottleneck(point: Point, choices: Choices) -> str:

@@ -13,6 +13,7 @@ from harness.checks import (
     liveness,
     logs,
     own_tasks,
+    parts,
     presence,
     readiness,
     session_ends,
@@ -68,6 +69,7 @@ CHECKS: tuple[type[Check], ...] = (
     coverage.EnoughLoad,
     coverage.LoadHealthy,
     coverage.WorkersAlive,
+    parts.HarnessAlive,
 )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
-from harness.checks.base import Check, Facts, Finding
+from harness.checks.base import Check, Example, Facts, Finding
+from harness.checks.canaries import Canaries
 from harness.checks.facts import RunFacts, measured
-from harness.checks.measure import Worst, quantile
+from harness.checks.measure import MAX_EXAMPLES, quantile
+from harness.checks.parts import Exits, is_part
 from harness.history.records import Record
 from harness.targets.base import PROCESSES
 from harness.verdict import Verdict
@@ -74,29 +76,27 @@ class EnoughLoad(Check):
     name = "enough-load"
     family = "coverage"
     sentence = "There was enough load around the faults to prove something."
-    kinds = frozenset({"ok", "invoke", "stream", "focus", "sample"})
+    kinds = frozenset({"ok", "stream", "focus", "sample", "canary", "socket"})
 
     def __init__(self) -> None:
         self._focus = False
         self._counts: Counter[str] = Counter()
-        self._canaries: Counter[int] = Counter()
-        self._operations: list[int] = [0]
+        self._canaries = Canaries()
         self._seconds: Counter[int] = Counter()
 
     def feed(self, record: Record) -> None:
         """Fold one record."""
         kind = record["k"]
+        if kind in ("ok", "canary", "socket"):
+            self._canaries.feed(record)
         if kind == "ok":
             self._answered(record)
         elif kind == "focus":
             self._focus = record["event"] == "begin"
         elif kind == "stream":
             self._counts["streams"] += record["event"] == "open"
-        elif kind == "sample":
-            if record["probe"] == "neighbour":
-                self._counts["neighbour_streams"] += record["streams"]
-        elif record["op"] == "event_post" and self._focus:
-            self._canaries[record["origin"]] += 1
+        elif kind == "sample" and record["probe"] == "neighbour":
+            self._counts["neighbour_streams"] += record["streams"]
 
     def _answered(self, record: Record) -> None:
         op = record["op"]
@@ -110,14 +110,13 @@ class EnoughLoad(Check):
 
     def judge(self, facts: Facts) -> Finding:
         """Return the finding."""
-        fewest = min((self._canaries[worker] for worker in range(facts.workers)), default=0)
         window = measured(facts)
         length = max(window.end - window.start, 1e-9)
         inside = sum(n for s, n in self._seconds.items() if s in window)
         counts: dict[str, float] = {
             **dict.fromkeys((*ANYWHERE, *IN_FOCUS.values()), 0),
             **self._counts,
-            "canaries_per_pair": fewest,
+            "canaries_per_pair": self._canaries.fewest(facts),
             "requests_per_s": round(inside / length, 1),
         }
         short = [
@@ -227,35 +226,35 @@ def _overloaded(everything: list[Record], samples: list[Record]) -> list[str]:
 
 
 class WorkersAlive(Check):
-    """No process of the target or of Redis ended unless a fault ended it."""
+    """No process of the deployment under test ended unless a fault ended it."""
 
     name = "workers-alive"
     family = "coverage"
     sentence = "No worker died by itself."
     needs = frozenset({PROCESSES})
-    kinds = frozenset({"exit", "phase", "sample"})
+    kinds = Exits.kinds | {"sample"}
 
     def __init__(self) -> None:
-        self._dead = Worst()
-        self._over = False
+        self._exits = Exits()
         self._seen: set[int] = set()
 
     def feed(self, record: Record) -> None:
         """Fold one record."""
-        if record["k"] == "sample":
-            if record["probe"] == "worker":
-                self._seen.add(record["worker"])
-        elif record["k"] == "phase":
-            self._over = self._over or record["name"] == "teardown"
-        elif not record["expected"] and not self._over:
-            text = f"{record['name']} ended by itself with status {record['status']}"
-            self._dead.add(0, text, record["t"])
+        if record["k"] != "sample":
+            self._exits.feed(record)
+        elif record["probe"] == "worker":
+            self._seen.add(record["worker"])
 
     def judge(self, facts: Facts) -> Finding:
         """Return the finding."""
-        quantities = {"workers": len(self._seen), "died": self._dead.count}
-        if self._dead.count:
-            examples = self._dead.examples
+        examples = [
+            Example(f"{name} ended by itself with status {status}", t)
+            for name, status, t in self._exits.unmeant
+            if not is_part(name)
+        ]
+        quantities = {"workers": len(self._seen), "died": len(examples)}
+        if examples:
+            examples = examples[:MAX_EXAMPLES]
             return self.finding(
                 Verdict.FAIL, quantities=quantities, reason=examples[0].text, examples=examples
             )

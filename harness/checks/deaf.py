@@ -7,18 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from harness.checks.base import Check, Facts, Finding
+from harness.checks.canaries import DIED, SOCKET_GONE, Canaries, pairs
 from harness.checks.facts import end_of, instants
 from harness.checks.measure import Worst, decide, missing_workers, spread
 from harness.history.records import INVOKE, Record
-
-ARRIVAL_S = 2.0  # canaries posted this near to the end of the run may still be on their way
-
-
-def _pairs(workers: int) -> list[tuple[int, int]]:
-    """Return ordered pairs (from, to); a single worker is a pair with itself."""
-    if workers == 1:
-        return [(0, 0)]
-    return [(i, j) for i in range(workers) for j in range(workers) if i != j]
 
 
 class DeafTime(Check):
@@ -49,7 +41,7 @@ class DeafTime(Check):
         bound, bad, times, short = facts.bounds["deaf_time_s"], Worst(), [], 0
         thin = self._silent(facts)
         for since, why in instants(facts):
-            for pair in _pairs(facts.workers):
+            for pair in pairs(facts.workers):
                 if _held(facts, pair, since):  # the heal of that fault is an instant too
                     continue
                 again = _next(self._heard.get(pair, ()), since)
@@ -72,7 +64,7 @@ class DeafTime(Check):
             "times a worker stayed deaf to another",
             thin,
             quantities={
-                "pairs": len(_pairs(facts.workers)),
+                "pairs": len(pairs(facts.workers)),
                 "instants": len(instants(facts)),
                 **spread("deaf_s", times),
                 **spread("crossing_ms", self._took, 1),
@@ -81,7 +73,7 @@ class DeafTime(Check):
         )
 
     def _silent(self, facts: Facts) -> str:
-        silent = [pair for pair in _pairs(facts.workers) if not self._heard.get(pair)]
+        silent = [pair for pair in pairs(facts.workers) if not self._heard.get(pair)]
         return f"no canary at all from worker to worker: {silent}" if silent else ""
 
     def _asked(self, worker: int, since: float, bound: float) -> bool:
@@ -102,9 +94,6 @@ def _held(facts: Facts, pair: tuple[int, int], t: float) -> bool:
     return any(fault.window.start <= t < fault.window.end for fault in found)
 
 
-IN_MEMORY_S = 0.5  # an event may be in its worker's memory for so long, and dies with it
-
-
 class CanariesDelivered(Check):
     """An acknowledged canary reaches the sockets on all workers, once."""
 
@@ -115,56 +104,35 @@ class CanariesDelivered(Check):
     ops = frozenset({"event_post"})
 
     def __init__(self) -> None:
-        self._posted: dict[tuple[int, int], tuple[float, str]] = {}  # origin, n → sent, id
-        self._heard: Counter[tuple[int, int, int]] = Counter()  # origin, n, at
-        self._gone: dict[str, list[list[float]]] = defaultdict(list)  # socket → [lost, opened]
+        self._canaries = Canaries()
 
     def feed(self, record: Record) -> None:
         """Fold one record."""
-        kind = record["k"]
-        if kind == "canary":
-            self._heard[record["origin"], record["n"], record["at"]] += 1
-        elif kind == "ok":
-            asked = record["invoke"]
-            self._posted[asked["origin"], asked["n"]] = (asked["t"], record["id"])
-        elif record["socket"].startswith("canary-w"):
-            self._socket(record)
-
-    def _socket(self, record: Record) -> None:
-        gone = self._gone[record["socket"]]
-        if record["event"] == "lost":
-            gone.append([record["t"] - ARRIVAL_S, float("inf")])
-        elif record["event"] == "opened" and gone:
-            gone[-1][1] = record["t"]
+        self._canaries.feed(record)
 
     def judge(self, facts: Facts) -> Finding:
         """Return the finding."""
-        lost, apart, died = Worst(), 0, 0
-        for (origin, n), (sent, identity) in self._posted.items():
-            if sent >= end_of(facts) - ARRIVAL_S:
-                continue
+        lost, excused, canaries = Worst(), Counter[str](), self._canaries
+        for (origin, n), (sent, identity) in canaries.posted.items():
             for at in range(facts.workers):
-                if self._heard[origin, n, at]:
+                if canaries.heard[origin, n, at]:
                     continue
-                if any(a <= sent <= b for a, b in self._gone.get(f"canary-w{at}", ())):
-                    apart += 1
-                    continue
-                if facts.killed(origin, sent + IN_MEMORY_S):
-                    died += 1
+                if excuse := canaries.excuse(facts, origin, at, sent):
+                    excused[excuse] += 1
                     continue
                 text = f"canary {n} from worker {origin} never reached worker {at}"
                 lost.add(sent, text, sent, identity)
-        return self._finding(facts, lost, {"socket_was_gone": apart, "died_with_worker": died})
+        return self._finding(facts, lost, {name: excused[name] for name in (SOCKET_GONE, DIED)})
 
     def _finding(self, facts: Facts, lost: Worst, apart: dict[str, int]) -> Finding:
-        twice = sum(count - 1 for count in self._heard.values() if count > 1)
+        twice = sum(count - 1 for count in self._canaries.heard.values() if count > 1)
         allowed = facts.bounds["tokens_duplicated"]
-        for (origin, n, at), count in self._heard.items():
+        for (origin, n, at), count in self._canaries.heard.items():
             if count > 1 and twice > allowed:
-                sent, identity = self._posted.get((origin, n), (0.0, None))
+                sent, identity = self._canaries.posted.get((origin, n), (0.0, None))
                 text = f"canary {n} of worker {origin} reached worker {at} {count} times"
                 lost.add(count, text, sent, identity)
-        origins = {origin for origin, _ in self._posted}
+        origins = {origin for origin, _ in self._canaries.posted}
         thin = missing_workers(origins, facts.workers, "acknowledged canary")
         return decide(
             self,
@@ -173,7 +141,7 @@ class CanariesDelivered(Check):
             "acknowledged canaries were lost or came twice",
             thin or self._unheard(facts),
             quantities={
-                "posted": len(self._posted),
+                "posted": len(self._canaries.posted),
                 "lost_or_repeated": lost.count,
                 "duplicated": twice,
                 **apart,
@@ -183,5 +151,5 @@ class CanariesDelivered(Check):
 
     def _unheard(self, facts: Facts) -> str:
         """Tell on which workers nothing was heard: sockets that were gone excuse every canary."""
-        heard = {at for _, _, at in self._heard}
+        heard = {at for _, _, at in self._canaries.heard}
         return missing_workers(heard, facts.workers, "canary heard")

@@ -20,6 +20,7 @@ from harness.checks import all_checks
 from harness.checks.base import Check, Example, Facts, FaultFact, Finding, Window
 from harness.checks.facts import KINDS, FactsFold, RunFacts
 from harness.checks.latency import WHOLE, Latencies
+from harness.checks.parts import void
 from harness.deploy.folder import RunFolder
 from harness.expectation import PASSES, Expectation
 from harness.history.reader import HistoryError, read_history
@@ -223,6 +224,7 @@ def judge_run(run: RunFolder, checks: list[Check] | None = None) -> Judgement:
     except (HistoryError, OSError, orjson.JSONDecodeError, KeyError, ValueError) as error:
         return unjudged(f"{type(error).__name__}: {error}", expected)
     findings = [_judge(check, facts, passing.crashed, plan["scenario"]) for check in everything]
+    void(findings)
     verdict = worst(finding.verdict for finding in findings if finding.applicable)
     judgement = _judgement(verdict, expected, findings, facts, passing.statistics.finish(facts))
     judgement.aborted = about.get("aborted") or ""

@@ -9,18 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.checks.parts import unfit
 from harness.compare.baseline import Baseline, load_of
 from harness.compare.rounds import Round, RoundFold
 from harness.compare.sides import Side
 from harness.errors import MissingPart
 from harness.history.reader import read_history
 from harness.options import RunOptions, load_with_options
-from harness.verdict import Verdict
 
 if TYPE_CHECKING:
     from harness.options import RunResult
 
-HEALTHY = "load-healthy"
 Run = Callable[[str, RunOptions], "RunResult"]
 
 
@@ -72,9 +71,7 @@ def round_of(number: int, began: float, result: RunResult) -> Round:
     """Return what a run measured; unusable when the generator, not the target, set the pace."""
     if result.run is None or result.judgement is None:
         return Round(number, began, unusable="the run has no judgement")
-    findings = {finding.name: finding for finding in result.judgement.findings}
-    healthy = findings.get(HEALTHY)
-    ill = healthy.reason if healthy and healthy.verdict is not Verdict.PASS else ""
+    ill = unfit(result.judgement.findings)
     fields = RoundFold().feed(read_history(result.run.history)).finish()
     if not any(fields["answered"]):
         ill = ill or "no operation succeeded"

@@ -183,7 +183,7 @@ class LoadProcesses:
             )
             for process, result in zip(left, results, strict=True):
                 if not isinstance(result, BaseException):
-                    self._record_exit(process, expected=False)
+                    self._record_exit(process, expected=True)  # it did not end by itself
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -252,6 +252,10 @@ THIN: list[tuple[str, Change]] = [
     ("load-healthy", lambda h: h.without(probe="load")),
     ("load-healthy", lambda h: h.add("note", 9, level="error", text="load-0: broken")),
     ("workers-alive", lambda h: h.without(probe="worker", worker=1)),
+    (
+        "harness-alive",
+        lambda h: h.add("exit", 12, name="provider", pid=1, status=-9, expected=False),
+    ),
 ]
 
 

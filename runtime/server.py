@@ -11,6 +11,7 @@ from types import FrameType
 import uvicorn
 
 from runtime.services import Services
+from runtime.telemetry.outlet import flush_lines
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ class DrainingServer(uvicorn.Server):
         """
         if self.should_exit:
             log.warning("%s again: ended without draining", signal.Signals(sig).name)
+            flush_lines()  # which `_exit` does not do
             os._exit(BY_SIGNAL + sig)
         super().handle_exit(sig, frame)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -12,6 +13,8 @@ import time
 import uuid
 
 import click
+
+log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 10.0
@@ -68,7 +71,7 @@ class Workers:
         )
 
     def _wait_before_restart(self, child: subprocess.Popen[bytes], lived: float) -> None:
-        click.echo(f"worker {child.pid} ended with {child.returncode}; starting another", err=True)
+        log.warning("worker %d ended with %d; starting another", child.pid, child.returncode)
         self._pause = FIRST_PAUSE_S if lived > HEALTHY_S else min(self._pause * 2, LONGEST_PAUSE_S)
         self._stopping.wait(self._pause)
 

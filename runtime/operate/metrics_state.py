@@ -10,6 +10,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from runtime.telemetry.outlet import dropped_lines
+
 if TYPE_CHECKING:
     from runtime.parts import RedisParts
     from runtime.redis.client import RedisClient
@@ -77,6 +79,8 @@ def _worker(here: Services) -> Iterator[Metric]:
     who = ((here.settings.instance_id, mode, here.settings.manager or "none"), 1.0)
     yield gauge("runtime_info", "Always 1.", ("instance", "redis", "manager"), [who])
     yield gauge("runtime_draining", "1 while shutting down.", (), [((), float(here.draining))])
+    about = "Log lines that were given up, for nobody took them in time."
+    yield counter("runtime_log_lines_dropped", about, (), [((), float(dropped_lines()))])
 
 
 def _loops(here: Services) -> Iterator[Metric]:

@@ -12,6 +12,7 @@ from copy import copy
 import orjson
 
 from runtime.telemetry import spans
+from runtime.telemetry.outlet import Outlet
 
 TEXT_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 HIDDEN = "[hidden]"
@@ -106,7 +107,7 @@ class Seldom(logging.Filter):
 
 def configure(level: str, sources: Mapping[str, str], log_format: str) -> None:
     """Set up the root logger and the levels of single sources; replaces what was there."""
-    handler = logging.StreamHandler()
+    handler = Outlet()
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter(TEXT_FORMAT))
     handler.addFilter(Seldom("opentelemetry"))
     logging.basicConfig(level=level, handlers=[handler], force=True)

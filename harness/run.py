@@ -30,6 +30,7 @@ from harness.probes import Probes
 from harness.progress import Progress
 from harness.scenario import Scenario
 from harness.targets.subject import Subject, make_subject
+from harness.waiting import beside
 
 FLUSH_PERIOD_S = 0.1
 LEAD_S = 0.3  # between "go" and load second 0: every load process has read the start file by then
@@ -119,17 +120,16 @@ class Conductor:
 
     async def perform(self) -> None:
         """Do everything between the plan and the judgement; the history is complete after it."""
-        flusher = asyncio.create_task(self._flush())
         try:
-            async with self._guardian() as guardian:
+            # a history that cannot be written any more ends the run: the disk is full
+            async with self._guardian() as guardian, beside(self._flush()):
                 await self._conduct(guardian)
         except Exception as error:
             self.writer.record("note", level="error", text=f"{type(error).__name__}: {error}")
             raise
         finally:
-            flusher.cancel()
+            self.writer.close()  # raises when not all could be written, and names the file
             self.manifest.save(self.clock)
-            self.writer.close()
 
     async def _conduct(self, guardian: Guardian) -> None:
         self._phase("deploy")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from harness.clock import monotonic
@@ -69,6 +70,26 @@ def wait_for_sync(predicate: Callable[[], T], deadline: float, label: str) -> T:
         time.sleep(period)
         period = min(period * 1.5, LONGEST_PERIOD)
     raise _timeout(label, started, tries, last) from cause
+
+
+@contextlib.asynccontextmanager
+async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run `work` as long as the body runs; when it fails, the body is cancelled.
+
+    What leaves is one error, the first, as it would without a task group.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(work)
+            try:
+                yield
+            finally:
+                task.cancel()
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None
 
 
 async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:

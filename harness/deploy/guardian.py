@@ -246,7 +246,8 @@ class Guardian:
             done = subprocess.run(argv, timeout=UNDO_S, check=False, capture_output=True, text=True)
         except subprocess.TimeoutExpired:
             return [f"the external deployment did not answer for {UNDO_S:g} s: nothing is known"]
-        print(done.stdout, done.stderr, sep="", end="", flush=True)
+        with contextlib.suppress(OSError):  # the harness is told anyway, also when the disk is full
+            print(done.stdout, done.stderr, sep="", end="", flush=True)
         return done.stdout.splitlines()
 
     def _orphaned(self) -> None:

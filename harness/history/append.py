@@ -28,6 +28,7 @@ class Appender:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._blocks: SimpleQueue[bytearray | _Mark] = SimpleQueue()
         self._reached: SimpleQueue[_Mark] = SimpleQueue()
@@ -70,6 +71,7 @@ class Appender:
             while data:
                 data = data[os.write(self._descriptor, data) :]
         except OSError as error:
+            error.filename = str(self._path)  # a write alone does not know it
             self._error = error
 
     def _raise(self) -> None:

@@ -145,7 +145,9 @@ def main(run: RunFolder, number: int, of: int) -> int:
 
 
 def _terminate(generator: Generator) -> None:
-    generator.context.fault("ended early by SIGTERM")
-    generator.finish()
-    sys.stdout.flush()
-    os._exit(TERMINATED)
+    try:
+        generator.context.fault("ended early by SIGTERM")
+        generator.finish()
+        sys.stdout.flush()
+    finally:  # also when the disk takes nothing more
+        os._exit(TERMINATED)

@@ -96,5 +96,6 @@ def test_flushed_records_are_in_the_file(tmp_path: Path) -> None:
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
     """A write that fails is raised to the owner: a history with a hole must not look whole."""
     (tmp_path / "harness.jsonl").symlink_to("/dev/full")
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as caught:
         HistoryWriter(tmp_path, "harness", RunClock())
+    assert caught.value.filename == str(tmp_path / "harness.jsonl")

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from harness.waiting import WaitTimeout, wait_for, wait_for_sync
+from harness.waiting import WaitTimeout, beside, wait_for, wait_for_sync
 
 
 async def test_returns_the_first_truthy_value() -> None:
@@ -57,3 +57,50 @@ def test_the_synchronous_twin_does_the_same() -> None:
     assert wait_for_sync(lambda: next(values), 1, "a value") == "yes"
     with pytest.raises(WaitTimeout, match="never"):
         wait_for_sync(lambda: False, 0.02, "never")
+
+
+async def test_what_runs_beside_ends_with_the_body() -> None:
+    """It is cancelled, which is no error."""
+    ended = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with beside(work()):
+        await asyncio.sleep(0)
+    assert ended.is_set()
+
+
+async def test_a_failure_beside_ends_the_body_and_is_the_error_that_leaves() -> None:
+    """The body's own cleaning up is done first, and no group is to be unpacked."""
+    cleaned = False
+
+    async def fail() -> None:
+        raise OSError(28, "No space left on device")
+
+    async def body() -> None:
+        nonlocal cleaned
+        async with beside(fail()):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0)
+                cleaned = True
+
+    with pytest.raises(OSError, match="No space"):
+        await body()
+    assert cleaned
+
+
+async def test_an_error_of_the_body_leaves_as_it_is() -> None:
+    """Also out of a group of the body's own."""
+
+    async def refuse() -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        async with beside(asyncio.Event().wait()), asyncio.TaskGroup() as group:  # type: ignore[arg-type]  # never ends
+            group.create_task(refuse())

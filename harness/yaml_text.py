@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,10 @@ import yaml
 from harness.errors import UserError
 
 MERGE = "tag:yaml.org,2002:merge"  # `<<` may stand several times
+NOTHING = "tag:yaml.org,2002:null"
+TEXT = "tag:yaml.org,2002:str"
+# texts wherever they go: of 010, 1.10, yes and 2026-01-31 YAML would make something else
+TEXTS = re.compile(r"(^|\.)(environment|with|settings|redis\.config)\.[^.]+$")
 
 
 class _Loader(yaml.SafeLoader):
@@ -31,13 +36,34 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def parse_yaml(text: str) -> Any:
-    """Return the data of a YAML text; raise yaml.YAMLError."""
+def parse_yaml(text: str, key: str = "") -> Any:
+    """Return the data of a YAML text, of a file or of a dotted key; raise yaml.YAMLError.
+
+    Variables, versions and settings of Redis are texts as they stand; `null` stays nothing.
+    """
     loader = _Loader(text)
     try:
-        return loader.get_single_data()
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _keep_texts(node, key, set())
+        return loader.construct_document(node)
     finally:
         loader.dispose()
+
+
+def _keep_texts(node: yaml.Node, path: str, seen: set[int]) -> None:
+    """Have scalars at TEXTS read as texts, in the node at a dotted path and all below it."""
+    if isinstance(node, yaml.ScalarNode):
+        if node.tag != NOTHING and TEXTS.search(path):
+            node.tag = TEXT
+        return
+    if id(node) in seen:  # an alias may stand inside its own anchor
+        return
+    seen.add(id(node))
+    for number, item in enumerate(node.value):
+        name, value = (item[0].value, item[1]) if isinstance(item, tuple) else (number, item)
+        _keep_texts(value, f"{path}.{name}" if path else str(name), seen)
 
 
 def read_yaml(path: Path, called: str) -> tuple[Any, str]:

@@ -48,10 +48,11 @@ def find_scenario(name: str) -> Path:
     group, _, stem = name.rpartition("/")
     if stem in known and (not group or group in (SCENARIOS, *known[stem].parts[-2:-1])):
         return known[stem]
-    hint = did_you_mean(name, known)
-    said = f": {hint}" if hint else ". "
+    hint = did_you_mean(stem, known)
     names = "a name that `harness list` prints" if known else "a name from a folder `scenarios`"
-    raise UserError(f"no scenario `{name}`{said}Expected the path of a YAML file, or {names}.")
+    raise UserError(
+        f"no such scenario `{name}`; {hint}expected the path of a YAML file, or {names}"
+    )
 
 
 def find_run(name: str, reports: Path) -> RunFolder:

@@ -58,15 +58,13 @@ def catalogue(
     names: Sequence[str], repeat: int, budget: str | None, quiet: bool, choices: dict[str, Any]
 ) -> int:
     """Run the sides with the fewest runs until each has `repeat`; write both tables."""
-    from harness.ci.select import parse_budget
-
     bugs = [find_bug(name) for name in names] or list(known_bugs())
     chosen, console = commands.options(**choices), commands.make_console()
-    seconds = parse_budget(budget) if budget else None
+    until = commands.until(budget)
     commands.end_on_sigterm()
     try:
         able, missing = _sort_out(_lacking(bugs, repeat, chosen.reports), chosen, console)
-        for case in _fewest_first(able, repeat, chosen.reports, seconds):
+        for case in _fewest_first(able, repeat, chosen.reports, until):
             _once(case, chosen, time.time_ns() % MOST_SEEDS, quiet, console)
     finally:
         _write_tables(chosen.reports, console)
@@ -151,19 +149,16 @@ def _lacking(bugs: Sequence[KnownBug], repeat: int, reports: Path) -> list[Case]
     return [case for case in found if _runs(case, reports) < repeat]
 
 
-def _fewest_first(
-    able: Sequence[Case], repeat: int, reports: Path, seconds: float | None
-) -> Iterator[Case]:
+def _fewest_first(able: Sequence[Case], repeat: int, reports: Path, until: float) -> Iterator[Case]:
     """Yield the side with the fewest runs, again and again; none is tried more than `repeat`.
 
-    Stops when no side lacks runs, or when the next one would probably end after the budget.
+    Stops when no side lacks runs, or each would probably end after `until`, by time.monotonic().
     """
-    began, tries = time.monotonic(), dict.fromkeys(able, 0)
+    tries = dict.fromkeys(able, 0)
     while True:
+        left = until - time.monotonic()
         open_ = [c for c in able if tries[c] < repeat and _runs(c, reports) < repeat]
-        if seconds is not None:
-            left = seconds - (time.monotonic() - began)
-            open_ = [case for case in open_ if case.bug.seconds <= left]
+        open_ = [case for case in open_ if case.bug.seconds <= left]
         if not open_:
             return
         case = min(open_, key=lambda case: (_runs(case, reports), tries[case]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,7 @@ def sweep(given: dict[str, Any], reports: Path, resume: Path | None) -> int:
     from harness.commands import end_on_sigterm
 
     folder = resume or reports / f"capacity-{time.strftime('%Y-%m-%dT%H-%M-%S')}"
-    given = _saved(folder) if resume else given
+    given = _saved(folder, given) if resume else given
     chosen = choices(given)
     target = target_of(chosen)
     need = database(given, target.database_pool)
@@ -184,15 +185,22 @@ def seed(given: int | None) -> int:
     return fresh_seed() if given is None else given
 
 
-def _saved(folder: Path) -> dict[str, Any]:
+def _saved(folder: Path, known: Iterable[str]) -> dict[str, Any]:
+    """Return the choices that a sweep was begun with; raise UserError when not all are there."""
     path = folder / CHOICES_FILE
     try:
-        saved: dict[str, Any] = orjson.loads(path.read_bytes())
+        saved = orjson.loads(path.read_bytes())
     except (OSError, orjson.JSONDecodeError) as error:
         raise UserError(
             f"--resume {folder}: expected the folder of a sweep, with a {CHOICES_FILE}; {error}"
         ) from error
-    return saved
+    lacking = [name for name in known if not isinstance(saved, dict) or name not in saved]
+    if lacking:  # points measured with other choices would be mixed
+        raise UserError(
+            f"--resume {folder}: {CHOICES_FILE} does not hold what the sweep was begun with: "
+            f"expected all its choices, but {', '.join(lacking)} are missing; begin a new sweep"
+        )
+    return dict(saved)
 
 
 def say(text: str) -> None:

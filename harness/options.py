@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from harness.errors import UserError
+from harness.errors import UserError, did_you_mean
 from harness.verdict import ExitCode, Verdict
 from harness.yaml_text import explain, parse_yaml
 
@@ -134,7 +134,7 @@ def parse_overrides(pairs: tuple[str, ...]) -> dict[str, Any]:
         if not equals or not key.strip():
             raise UserError(f"--set {pair}: expected KEY=VALUE, such as --set load.users=20")
         try:
-            changes[key.strip()] = parse_yaml(text)
+            changes[key.strip()] = parse_yaml(text, key.strip())
         except yaml.YAMLError as error:
             raise UserError(
                 f"--set {pair}: the value is not valid YAML: {explain(error)}"
@@ -177,10 +177,11 @@ def of_its_side(scenario: Scenario, pins: tuple[Pin, ...]) -> Scenario:
 def _put(data: Any, key: str, value: Any) -> None:
     """Set one dotted key, list items by number; the key must exist or its parent be a mapping."""
     *parents, last = key.split(".")
-    place = data
+    place, name = data, last
     try:
         for name in parents:
             place = place[int(name)] if isinstance(place, list) else place[name]
+        name = last
         if isinstance(place, list):
             place[int(last)] = value
         elif last in place or not place or key.startswith(OPEN_MAPPINGS):
@@ -188,13 +189,13 @@ def _put(data: Any, key: str, value: Any) -> None:
         else:
             raise KeyError(last)
     except (KeyError, IndexError, ValueError, TypeError) as error:
-        raise UserError(f"--set {key}={value}: no such key; {_known(place)}") from error
+        raise UserError(f"--set {key}={value}: no such key; {_known(place, name)}") from error
 
 
-def _known(place: Any) -> str:
-    """Say which keys there are where one was not found."""
+def _known(place: Any, name: str) -> str:
+    """Say which keys there are where `name` was not found."""
     if isinstance(place, dict):
-        return f"known here: {', '.join(sorted(place))}"
+        return f"{did_you_mean(name, place)}known here: {', '.join(sorted(place))}"
     if isinstance(place, list):
         return f"known here: {f'0 … {len(place) - 1}' if place else 'none, the list is empty'}"
     return f"what stands there, {place!r:.40}, has no keys"

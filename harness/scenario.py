@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -195,16 +194,14 @@ def _sentence(problem: Any, location: list[Any]) -> str:
 
 def _unknown_key(key: str, full: tuple[Any, ...]) -> str:
     known = _keys_at(full)
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}"
-    return f"unknown key; {hint}"
+    return f"unknown key; {did_you_mean(key, known)}known: {', '.join(known)}"
 
 
 def _unknown_kind(problem: Any) -> str:
     """Say which kinds of faults there are, for one without a kind or with an unknown one."""
     kind = str(problem.get("ctx", {}).get("tag", ""))
     said = f"unknown kind `{kind}`; {did_you_mean(kind, FAULT_SPECS)}" if kind else "no `kind`; "
-    return f"{said}known kinds: {', '.join(FAULT_SPECS)}"
+    return f"{said}known: {', '.join(FAULT_SPECS)}"
 
 
 def _keys_at(full: tuple[Any, ...]) -> list[str]:

@@ -84,10 +84,9 @@ def find_bug(name: str) -> KnownBug:
         slugs = ", ".join(b.slug for b in found)
         raise UserError(f"{name}: several bugs cite it; name one of: {slugs}")
     hint = did_you_mean(slug, (b.slug for b in bugs))
-    said = f": {hint}" if hint else ". "
     raise UserError(
-        f"no bug `{name}`{said}Expected an issue number that a bug cites, or a name of "
-        "scenarios/regressions, which `harness list` prints."
+        f"no such bug `{name}`; {hint}expected an issue number that a bug cites, or a name of "
+        "scenarios/regressions, which `harness list` prints"
     )
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import shlex
 import shutil
 from collections.abc import Callable
 
 from harness.environments.pins import single
-from harness.errors import UserError
+from harness.errors import UserError, did_you_mean
 from harness.targets.base import Target
 from harness.targets.open_webui import OpenWebUITarget
 from harness.targets.runtime import RuntimeTarget
@@ -33,8 +32,7 @@ def get_target(name: str = RuntimeTarget.name, command: str | None = None) -> Ta
     """
     base = name.partition("=")[0]
     if base not in TARGETS and base not in VERSIONED:
-        near = difflib.get_close_matches(base, [*TARGETS, *VERSIONED], n=1, cutoff=0.5)
-        hint = f"did you mean `{near[0]}`? " if near else ""
+        hint = did_you_mean(base, [*TARGETS, *VERSIONED])
         raise UserError(f"no such target `{name}`; {hint}known: {', '.join(target_names())}")
     if base in TARGETS and name != base:
         raise UserError(f"--target {name}: `{base}` is the one of this project, without a version")

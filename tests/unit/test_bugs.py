@@ -58,7 +58,7 @@ def test_a_wrong_slug_is_answered_with_the_nearest() -> None:
     """A misspelt bug is a user's mistake."""
     with pytest.raises(UserError, match=f"did you mean `{SLUG}`"):
         find_bug("pubsub-idle-timeout")
-    with pytest.raises(UserError, match="no bug `99999999`"):
+    with pytest.raises(UserError, match="no such bug `99999999`; expected an issue"):
         find_bug("99999999")
 
 
@@ -68,7 +68,7 @@ def test_groups_of_scenarios_are_apart() -> None:
     assert SLUG in scenario_files("regressions")
     assert not set(scenario_files(SCENARIOS)) & {n for g in APART for n in scenario_files(g)}
     assert find_scenario(f"regressions/{SLUG}") == find_scenario(SLUG)
-    with pytest.raises(UserError, match="no scenario `negative/pubsub"):
+    with pytest.raises(UserError, match="no such scenario `negative/pubsub"):
         find_scenario(f"negative/{SLUG}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -89,9 +90,16 @@ def test_mistakes_in_flags_have_one_clear_line(flags: dict[str, Any], said: str)
     [
         ("urls: [", "not valid YAML"),
         ("- a", "expected keys such as `urls:`"),
-        ("urls: [http://127.0.0.1]\nurl: x", "url: unknown key; known: urls, admin"),
+        ("urls: [http://127.0.0.1]\nurl: x", "url: unknown key; did you mean `urls`? known: urls,"),
+        (
+            "urls: [http://127.0.0.1]\ntoxiproxy: {urls: a}",
+            "toxiproxy.urls: unknown key; did you mean `url`? known: url, proxies",
+        ),
         ("allowed: [h]", "does not stand in a file"),
-        ("urls: [http://127.0.0.1]\ncapabilities: [redy]", "no capability `redy`"),
+        (
+            "urls: [http://127.0.0.1]\ncapabilities: [redy]",
+            "no such capability `redy`; did you mean `ready`? known: ",
+        ),
         ("urls: [http://127.0.0.1]\naccounts: none.yaml", "none.yaml: cannot read it"),
     ],
 )
@@ -99,7 +107,7 @@ def test_mistakes_in_the_file_have_one_clear_line(tmp_path: Path, text: str, sai
     """The file is named, and the key."""
     path = tmp_path / "e.yaml"
     path.write_text(text)
-    with pytest.raises(UserError, match=said) as error:
+    with pytest.raises(UserError, match=re.escape(said)) as error:
         describe(Flags(external=path, admin="r@x"), None)
     assert "\n" not in str(error.value)
 

@@ -54,7 +54,7 @@ def _said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ),
         (SCENARIO.encode() + b"load: {users: 1, users: 2}\n", "the key `users` is given twice"),
         (SCENARIO.encode() + b"faults: [{at: 1, kind: latenzy}]\n", "did you mean `latency`?"),
-        (SCENARIO.encode() + b"faults: [{at: 1}]\n", "x.yaml:4: faults.0: no `kind`; known kinds"),
+        (SCENARIO.encode() + b"faults: [{at: 1}]\n", "x.yaml:4: faults.0: no `kind`; known: kill"),
         (b"name: a\n  story: x: y\n", "x.yaml:2: not valid YAML: mapping values are not allowed"),
     ],
 )
@@ -71,8 +71,12 @@ def test_a_wrong_scenario_file(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ("run zzz", "no scenario `zzz`. Expected the path of a YAML file, or a name that"),
-        ("run tyni", "no scenario `tyni`: did you mean `tiny`? Expected the path"),
+        ("run zzz", "no such scenario `zzz`; expected the path of a YAML file, or a name that"),
+        ("run tyni", "no such scenario `tyni`; did you mean `tiny`? expected the path"),
+        ("run scenarios/tyni", "no such scenario `scenarios/tyni`; did you mean `tiny`? expected"),
+        ("run tiny --target runtim", "no such target `runtim`; did you mean `runtime`? known: "),
+        ("run tiny --set load.usres=3", "no such key; did you mean `users`? known here: "),
+        ("run tiny --set lod.users=3", "no such key; did you mean `load`? known here: "),
         (
             "run tiny --set name.x=1",
             "--set name.x=1: no such key; what stands there, 'tiny', has no",
@@ -96,6 +100,18 @@ def test_a_wrong_flag(capsys: pytest.CaptureFixture[str], arguments: str, expect
     said = _said(capsys, *arguments.split())
     assert expected in said
     assert len(said) < 500
+
+
+@pytest.mark.parametrize("saved", ["{}", "[]", "7", '{"points": 3}'])
+def test_a_sweep_without_its_choices_is_not_resumed(
+    capsys: pytest.CaptureFixture[str], saved: str
+) -> None:
+    """Defaults would be measured into points of other choices."""
+    Path("choices.json").write_text(saved)
+    said = _said(capsys, "capacity", "--resume", ".")
+    assert "--resume .: choices.json does not hold what the sweep was begun with" in said
+    assert "begin a new sweep" in said
+    assert said.count("\n") == 1
 
 
 def test_keys_of_merged_mappings_are_not_given_twice() -> None:

@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 
-from harness.errors import UserError
+from harness.errors import UserError, did_you_mean
 from harness.fault_specs import Model
 from harness.targets.base import READY, RESYNC_HINT, SESSION_DATA, STOP_STATES
+from harness.vocabulary import check_name
 from harness.yaml_text import read_yaml
 
 PASSWORD = "HARNESS_ADMIN_PASSWORD"  # noqa: S105 - the variable's name
@@ -77,8 +78,7 @@ class External(Model):
     @classmethod
     def _known(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
         for name in names or ():
-            if name not in CAPABILITIES:
-                raise ValueError(f"no capability `{name}`; known: {', '.join(CAPABILITIES)}")
+            check_name(name, CAPABILITIES, "capability")
         return names
 
     @property
@@ -228,13 +228,26 @@ def _validated(data: dict[str, Any], path: Path | None) -> External:
     try:
         return External.model_validate(data)
     except ValidationError as error:
-        problem = error.errors()[0]
+        # a misspelt key explains the one that is missing
+        problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
         where = ".".join(str(part) for part in problem["loc"])
         said = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            said = f"unknown key; known: {', '.join(_keys())}"
+            known = _keys_at(problem["loc"])
+            hint = did_you_mean(str(problem["loc"][-1]), known)
+            said = f"unknown key; {hint}known: {', '.join(known)}"
         raise UserError(f"--external {path or ''}: {where}: {said}".replace(" :", ":")) from error
 
 
-def _keys() -> list[str]:
-    return [n for n in External.model_fields if n not in ("allowed", "without_faults", "source")]
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that the file may have where there was another one."""
+    parts: dict[str, type[Model]] = {
+        "admin": Login,
+        "accounts": Login,
+        "toxiproxy": Toxiproxy,
+        "proxies": ProxyOf,
+    }
+    model: type[Model] = External
+    for part in location[:-1]:
+        model = parts.get(str(part), model)
+    return [n for n in model.model_fields if n not in ("allowed", "without_faults", "source")]

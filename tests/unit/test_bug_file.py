@@ -98,7 +98,10 @@ def test_a_side_is_called_by_all_that_makes_it() -> None:
         ({"fails": [{"target": "stok"}]}, "did you mean `stock`?"),
         ({"fails": [{"target": "stock", "wit": {}}]}, "unknown key; did you mean `with`?"),
         ({"fails": [{"target": "stock", "with": {"redis": "x"}}]}, "'x' is no version"),
-        ({"fails": [{"target": "stock", "set": {"worker": 2}}]}, "no such key; known here"),
+        (
+            {"fails": [{"target": "stock", "set": {"worker": 2}}]},
+            "did you mean `workers`? known here",
+        ),
         ({"fails": [{"target": "stock"}]}, "the side `stock` is there twice"),
         ({"sources": ["4098"]}, "expected OWNER/REPOSITORY#NUMBER or an https URL"),
     ],

@@ -144,6 +144,19 @@ class Program:
         return await asyncio.wait_for(process.wait(), 15)
 
 
+def _environment(folder: Path, with_redis: bool) -> dict[str, str]:
+    """Return what every worker is told."""
+    return {
+        "WEBUI_SECRET_KEY": SECRET,
+        "DATABASE_URL": f"sqlite:///{folder}/runtime.db",
+        "OPENAI_API_BASE_URL": f"http://{SUBNET}.3:9000/v1",
+        "ARGON2_TIME_COST": "1",
+        "ARGON2_MEMORY_KIB": "1024",
+        "ENABLE_STAR_SESSIONS_MIDDLEWARE": "true",
+        "REDIS_URL": f"redis://{REDIS}:6379/0" if with_redis else "",
+    }
+
+
 class Deployment:
     """Everything; `async with deployment(...)` starts and ends it."""
 
@@ -164,16 +177,7 @@ class Deployment:
         redis = ["redis-server", "--bind", REDIS, "--port", "6379", "--save", "", "--dir"]
         self.redis = Program([*redis, str(folder)], {}, folder / "redis.log")
         self.with_redis = with_redis
-        env = {
-            "WEBUI_SECRET_KEY": SECRET,
-            "DATABASE_URL": f"sqlite:///{folder}/runtime.db",
-            "OPENAI_API_BASE_URL": f"http://{SUBNET}.3:9000/v1",
-            "ARGON2_TIME_COST": "1",
-            "ARGON2_MEMORY_KIB": "1024",
-            "ENABLE_STAR_SESSIONS_MIDDLEWARE": "true",
-            "REDIS_URL": f"redis://{REDIS}:6379/0" if with_redis else "",
-            **(environ or {}),
-        }
+        env = {**_environment(folder, with_redis), **(environ or {})}
         self.urls = [f"http://{SUBNET}.{50 + n}:{PORT}" for n in range(workers)]
         self.workers = [
             Program(

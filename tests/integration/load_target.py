@@ -165,6 +165,12 @@ def chat_routes(app: FastAPI, state: State) -> None:
         work.add_done_callback(lambda _: state.tasks.pop(number, None))
         return {"status": True, "chat_id": name, "task_ids": [number]}
 
+    task_routes(app, state)
+
+
+def task_routes(app: FastAPI, state: State) -> None:
+    """Add the lists of tasks and the stops."""
+
     @app.get("/api/tasks/chat/{chat}")
     async def listed(chat: str, request: Request) -> dict[str, Any]:
         user_of(state, request)

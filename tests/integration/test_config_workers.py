@@ -190,6 +190,33 @@ async def test_only_admins_see_and_change(parts: Deployment, admin: User) -> Non
     assert (await user.call("POST", MODELS, 0, {"DEFAULT_MODELS": "mine"}))[0] == 403
 
 
+class Setting:
+    """The default models, as an admin of a deployment changes and sees them."""
+
+    def __init__(self, http: aiohttp.ClientSession, urls: list[str]) -> None:
+        self._http, self._urls = http, urls
+        self._headers: dict[str, str] = {}
+
+    async def sign_up(self) -> None:
+        """Make the first account, who is admin."""
+        body = {"name": "a", "email": "a@app.example", "password": PASSWORD}
+        async with self._http.post(f"{self._urls[0]}/api/v1/auths/signup", json=body) as answer:
+            self._headers = {"Authorization": f"Bearer {(await answer.json())['token']}"}
+
+    async def change(self, value: str, worker: int) -> None:
+        """Change it on one worker; return when all have it."""
+        url, body = f"{self._urls[worker]}{MODELS}", {"DEFAULT_MODELS": value}
+        async with self._http.post(url, json=body, headers=self._headers) as answer:
+            assert answer.status == 200
+        await wait_for(lambda: self._is(value), WITHIN_S, f"{value} everywhere")
+
+    async def _is(self, value: str) -> bool:
+        for url in self._urls:
+            async with self._http.get(f"{url}{MODELS}", headers=self._headers) as answer:
+                assert (await answer.json())["DEFAULT_MODELS"] == value
+        return True
+
+
 @pytest.mark.parametrize("topology", ["standalone", "sentinel", "cluster"])
 async def test_every_topology_shares_configuration_and_survives_a_killed_primary(
     topology: str, tmp_path: Path
@@ -199,35 +226,20 @@ async def test_every_topology_shares_configuration_and_survives_a_killed_primary
         live(topology, tmp_path, workers=2) as parts,
         aiohttp.ClientSession() as http,
     ):
-        urls = [worker.url for worker in parts.deployment.workers]
-        body = {"name": "a", "email": "a@app.example", "password": PASSWORD}
-        async with http.post(f"{urls[0]}/api/v1/auths/signup", json=body) as answer:
-            headers = {"Authorization": f"Bearer {(await answer.json())['token']}"}
-
-        async def change(value: str, worker: int) -> None:
-            new = {"DEFAULT_MODELS": value}
-            async with http.post(f"{urls[worker]}{MODELS}", json=new, headers=headers) as answer:
-                assert answer.status == 200
-            await wait_for(lambda: same(value), WITHIN_S, f"{value} everywhere")
-
-        async def same(value: str) -> bool:
-            for url in urls:
-                async with http.get(f"{url}{MODELS}", headers=headers) as answer:
-                    assert (await answer.json())["DEFAULT_MODELS"] == value
-            return True
-
+        setting = Setting(http, [worker.url for worker in parts.deployment.workers])
+        await setting.sign_up()
         key = "open-webui:config:ui.default_models"
         primary = parts.primary_of(key)
-        await change("before", 0)
+        await setting.change("before", 0)
         await wait_for(lambda: _copy_is(primary, key, "before"), 10, "copied")
         await parts.kill(primary)
-        await change("while", 1)
+        await setting.change("while", 1)
         if topology == "standalone":
             await parts.restart(primary, empty=True)
             heir = primary
         else:
             _, heir = await parts.switched(primary)
-        await change("after", 0)
+        await setting.change("after", 0)
         await wait_for(lambda: _copy_is(heir, key, "after"), 10, "copied to the new primary")
 
 

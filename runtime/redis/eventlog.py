@@ -381,7 +381,7 @@ class Reader(_Loop):
         self._newest = _id(self._cursor)
         now_ms = time.time() * 1000 + self._server_ahead_ms
         self.lag_s = max(0.0, (now_ms - self._newest[0]) / 1000)
-        if self.inbox.new_hole():
+        if self.inbox.new_hole(time.monotonic()):
             self._back(LOOK_BACK_MS)
         return len(entries)
 

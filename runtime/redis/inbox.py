@@ -16,10 +16,16 @@ MOST_ORIGINS = 4096
 
 @dataclass(slots=True)
 class _Origin(Generic[T]):
+    """`held` are messages after a hole, with their arrival, in the order of it."""
+
     expected: int
-    held: dict[int, T] = field(default_factory=dict)
-    since: float = 0.0
-    looked_back: bool = False
+    held: OrderedDict[int, tuple[float, T]] = field(default_factory=OrderedDict)
+    looked_back: float = float("-inf")
+
+    @property
+    def since(self) -> float:
+        """When the first hole was seen: all that is held lies behind it."""
+        return next(iter(self.held.values()))[0]
 
 
 @dataclass(frozen=True)
@@ -50,11 +56,13 @@ class Inbox(Generic[T]):
         state = self._origins.get(origin)
         if state is None:
             state = self._meet(origin, seq)
+        self._origins.move_to_end(origin)
         if seq < state.expected or seq in state.held:
             self.duplicates += 1
             return
         if seq > state.expected:
-            self._hold(origin, state, seq, item, now)
+            self._holes.add(origin)
+            state.held[seq] = (now, item)
             if declared_gap or len(state.held) > MOST_HELD:
                 yield from self._skip(origin, state)
             return
@@ -70,15 +78,9 @@ class Inbox(Generic[T]):
         state = self._origins[origin] = _Origin(seq)
         return state
 
-    def _hold(self, origin: bytes, state: _Origin[T], seq: int, item: T, now: float) -> None:
-        if not state.held:
-            state.since, state.looked_back = now, False
-            self._holes.add(origin)
-        state.held[seq] = item
-
     def _drain(self, origin: bytes, state: _Origin[T]) -> Iterator[T]:
         while state.expected in state.held:
-            yield state.held.pop(state.expected)
+            yield state.held.pop(state.expected)[1]
             state.expected += 1
         if not state.held:
             self._holes.discard(origin)
@@ -90,11 +92,12 @@ class Inbox(Generic[T]):
         state.expected = first
         yield from self._drain(origin, state)
 
-    def new_hole(self) -> bool:
+    def new_hole(self, now: float) -> bool:
         """Return True once per hole: worth one look further back in the log."""
-        fresh = [self._origins[o] for o in self._holes if not self._origins[o].looked_back]
-        for state in fresh:
-            state.looked_back = True
+        holes = [self._origins[origin] for origin in self._holes]
+        fresh = [state for state in holes if state.since > state.looked_back]
+        for state in holes if fresh else ():
+            state.looked_back = now
         return bool(fresh)
 
     def expire(self, now: float) -> Iterator[T | Gap]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.redis.inbox import HOLD_S, Gap, Inbox
+from runtime.redis.inbox import HOLD_S, MOST_ORIGINS, Gap, Inbox
 from runtime.redis.outbox import RETAIN_S, Batch, Outbox
 
 ORIGIN = b"a"
@@ -148,11 +148,51 @@ def test_a_hole_is_given_up_after_a_while() -> None:
     inbox = Inbox[int]()
     assert list(inbox.accept(ORIGIN, 1, 1, 0.0)) == [1]
     assert list(inbox.accept(ORIGIN, 4, 4, 0.0)) == []
-    assert inbox.new_hole()
-    assert not inbox.new_hole()
+    assert inbox.new_hole(0.0)
+    assert not inbox.new_hole(0.1)
     assert list(inbox.expire(HOLD_S / 2)) == []
     assert list(inbox.expire(HOLD_S + 0.1)) == [Gap(ORIGIN, 2, 3), 4]
     assert list(inbox.accept(ORIGIN, 3, 3, 0.0)) == []
+
+
+def test_a_second_hole_has_a_time_of_its_own() -> None:
+    """It is not given up when the first one's time is over, filled or not; it gets a look back."""
+    inbox = Inbox[int]()
+    assert list(inbox.accept(ORIGIN, 1, 1, 0.0)) == [1]
+    assert list(inbox.accept(ORIGIN, 3, 3, 0.0)) == []
+    assert inbox.new_hole(0.0)
+    second = HOLD_S - 0.1
+    assert list(inbox.accept(ORIGIN, 6, 6, second)) == []
+    assert not inbox.new_hole(second)  # it is behind the first
+    assert list(inbox.accept(ORIGIN, 2, 2, second)) == [2, 3]
+    assert inbox.new_hole(second + 0.05)
+    assert list(inbox.expire(HOLD_S + 0.1)) == []
+    assert list(inbox.accept(ORIGIN, 8, 8, HOLD_S + 0.1)) == []
+    assert list(inbox.expire(second + HOLD_S + 0.1)) == [Gap(ORIGIN, 4, 5), 6]
+    assert inbox.new_hole(second + HOLD_S + 0.1)
+    assert list(inbox.accept(ORIGIN, 7, 7, second + HOLD_S + 0.1)) == [7, 8]
+    assert not inbox.new_hole(second + HOLD_S + 0.2)
+
+
+def test_holes_of_one_look_back_share_it() -> None:
+    """What was held when the log was looked through again does not ask for another look."""
+    inbox = Inbox[int]()
+    for seq in (1, 3, 5, 7):
+        list(inbox.accept(ORIGIN, seq, seq, 0.0))
+    assert inbox.new_hole(0.1)
+    assert list(inbox.accept(ORIGIN, 2, 2, 0.2)) == [2, 3]
+    assert not inbox.new_hole(0.3)
+    assert list(inbox.expire(HOLD_S + 0.1)) == [Gap(ORIGIN, 4, 4), 5, Gap(ORIGIN, 6, 6), 7]
+
+
+def test_publishers_that_speak_are_remembered() -> None:
+    """Workers that come and go by the thousand do not make a reader forget one that stays."""
+    inbox = Inbox[int]()
+    list(inbox.accept(ORIGIN, 1, 1, 0.0))
+    for number in range(MOST_ORIGINS + 10):
+        list(inbox.accept(f"passing {number}".encode(), 1, 1, 0.0))
+        list(inbox.accept(ORIGIN, number + 2, 1, 0.0))
+    assert list(inbox.accept(ORIGIN, 5, 5, 0.0)) == []
 
 
 def test_a_declared_gap_is_given_up_at_once() -> None:

@@ -163,21 +163,30 @@ class SharedWires:
             return await wire.call_many(commands)
 
     async def _wire(self, key: Key, at: Address | None) -> SharedWire:
-        address = at or await self._topology.locate(key)
-        async with self._opening.setdefault(address, asyncio.Lock()):
-            wire = self._wires.get(address)
-            if wire is None or not await wire.fresh(self._topology.dial.health_check):
-                self._make_room()
-                opened = await self._open(key, at)
-                wire = SharedWire(opened, self._topology.dial.timeout)
-                self._forget(wire.address)
-                self._wires[wire.address] = wire
-            return wire
+        """Return the connection to a node; only who holds the node's lock opens it.
 
-    async def _open(self, key: Key, at: Address | None) -> Wire:
+        The primary may move while we wait. Then the new one's lock counts: opened under the old
+        one's, connections to it would be many, each of which drops the last, with all its calls.
+        """
+        while True:
+            address = at or await self._topology.locate(key)
+            async with self._opening.setdefault(address, asyncio.Lock()):
+                wire = self._wires.get(address)
+                if wire is not None and await wire.fresh(self._topology.dial.health_check):
+                    return wire
+                if at or self._topology.current(key) == address:
+                    return await self._open(key, at)
+
+    async def _open(self, key: Key, at: Address | None) -> SharedWire:
+        self._make_room()
         if at is None:
-            return await self._topology.open(key, self._purpose, decode=True)
-        return await self._topology.dial_node(at, self._purpose, decode=True)
+            opened = await self._topology.open(key, self._purpose, decode=True)
+        else:
+            opened = await self._topology.dial_node(at, self._purpose, decode=True)
+        wire = SharedWire(opened, self._topology.dial.timeout)
+        self._forget(wire.address)
+        self._wires[wire.address] = wire
+        return wire
 
     def _forget(self, address: Address) -> None:
         if old := self._wires.pop(address, None):

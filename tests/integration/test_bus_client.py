@@ -10,11 +10,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from bus_servers import SentinelSet, Server, topology_of, until
+from bus_servers import SentinelSet, Server, serving, topology_of, until
 
 from runtime.redis.client import RedisClient
 from runtime.redis.errors import BreakerOpen, RedisUnavailable
+from runtime.redis.shared import SharedWires
 from runtime.redis.subscriber import Subscriber
+from runtime.redis.topology import Standalone
 from runtime.settings import load_settings
 
 
@@ -250,3 +252,43 @@ async def test_a_pause_of_the_worker_is_no_silence_of_redis(
     assert await asyncio.gather(*calls) == ["v"] * 50
     assert client.available
     assert client.breakers["primary"].opened == 0
+
+
+async def test_calls_that_wait_while_the_primary_moves_share_one_connection(
+    server: Server, tmp_path: Path
+) -> None:
+    """One dials the node that hangs, the others wait for it; then all go to the new primary.
+
+    If each opened a connection of its own there, it would cut off those before, with their calls.
+    """
+    folder = tmp_path / "next"
+    folder.mkdir()
+    async with serving(folder) as after:
+        topology = topology_of(server.url)
+        assert isinstance(topology, Standalone)
+        wires = SharedWires(topology, "commands", 4)
+        server.signal(signal.SIGSTOP)  # takes a connection, and answers nothing
+        waiting = [asyncio.ensure_future(_echoed(wires, f"{n}")) for n in range(40)]
+        await until(lambda: wires._opening)
+        before = await _accepted(after)
+        topology._address = ("127.91.0.1", after.port)
+        topology._changed()
+        wires.moved()
+        assert await asyncio.gather(*waiting) == [f"{n}" for n in range(40)]
+        assert await _accepted(after) - before < 10
+        wires.close()
+        await topology.close()
+
+
+async def _echoed(wires: SharedWires, word: str) -> str:
+    """Return the word from the primary; tried again where it was surely not sent."""
+    while True:
+        try:
+            return str((await wires.exchange("", [("ECHO", word)]))[0])
+        except RedisUnavailable as error:
+            if not error.refused:
+                raise
+
+
+async def _accepted(server: Server) -> int:
+    return int((await server.call("INFO", "stats"))["total_connections_received"])

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from runtime.documents import crdt
 from runtime.documents.store import (
+    NOT_TRIED,
     NOTHING,
     STORED,
     Append,
@@ -179,7 +180,8 @@ class Journal:
                     if not answer.done():
                         await self._flush(entry)
         finally:
-            if waiting in entry.queue:  # cancelled before its turn
+            answer.cancel()  # unless there is one: nobody waits for it any more
+            if waiting in entry.queue:
                 entry.queue.remove(waiting)
         result = answer.result()
         if isinstance(result, Exception):
@@ -201,10 +203,15 @@ class Journal:
             for waiting in batch:
                 _answer(waiting, RedisUnavailable("the edit's storing was interrupted"))
             raise
+        again = []
         for waiting, (number, update), answer in zip(batch, numbered, answers, strict=True):
             if answer == STORED:
                 entry.keep(number, update)
-            _answer(waiting, answer)
+            if answer != NOT_TRIED:
+                _answer(waiting, answer)
+            elif not waiting.answer.done():
+                again.append(waiting)
+        entry.queue.extendleft(reversed(again))
         self.edited.set()
 
     async def _store(self, entry: OpenDocument, what: Append) -> list[int]:

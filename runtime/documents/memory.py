@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from runtime.documents.store import (
     NOT_EMPTY,
+    NOT_TRIED,
     NOTHING,
     STORED,
     TOO_LARGE,
@@ -58,17 +59,24 @@ class MemoryDocuments:
     async def append(self, document: str, what: Append) -> Appended:
         """Store updates that are not there yet. Raises Replaced."""
         found = self._of_epoch(document, what.epoch)
-        answers = [self._store(found, what, number, update) for number, update in what.updates]
+        answers: list[int] = []
+        for number, update in what.updates:
+            refused = any(answer != STORED for answer in answers)
+            answers.append(self._store(found, what, number, update, refused=refused))
         found.base = max(found.base, what.base)
         return Appended(len(found.updates), answers)
 
-    def _store(self, found: _Document, what: Append, number: int, update: bytes) -> int:
-        if 0 < number <= found.last:
+    def _store(
+        self, found: _Document, what: Append, number: int, update: bytes, *, refused: bool
+    ) -> int:
+        if number <= found.last and (number or what.base <= found.base):
             return STORED
         if what.only_if_empty and found.updates:
             return NOT_EMPTY
         if not what.unlimited and found.size + len(update) > self._limits.document_bytes:
             return TOO_LARGE
+        if refused:
+            return NOT_TRIED
         found.updates.append(update)
         found.last = max(found.last, number)
         return STORED
@@ -84,7 +92,7 @@ class MemoryDocuments:
         """Put one update in the place of the loaded ones; False when they changed meanwhile."""
         found, count = self._documents.get(document), len(old.updates)
         if found is None or found.updates[:count] != old.updates:
-            return False
+            return found is not None and found.updates[:1] == [snapshot]
         found.updates[:count] = [snapshot]
         return True
 

@@ -39,35 +39,40 @@ return {tonumber(redis.call('HGET', KEYS[2], 'base') or '-1')}
 )
 
 # ARGV: epoch, lifetime, origin, most bytes, only when empty, base or -1, then number and update of
-# each. Number 0 is always appended; a number that the server has is not appended again.
-# Returns {entries, answer of each}: 1 stored, 2 too large, 3 not empty; {-2} for a past epoch.
+# each. A number that the server has is not appended again, nor number 0, the database's content,
+# when it has that base. After the first that is refused nothing is stored: a later number would
+# tell that the refused one is there when the call is sent again.
+# Returns {entries, answer of each}: 1 stored, 2 too large, 3 not empty, 4 not tried, as one before
+# it was refused; {-2} for a past epoch.
 APPEND = (
     _EPOCH
     + """
 local origin = 'o:' .. ARGV[3]
 local size = tonumber(redis.call('HGET', KEYS[2], 'size') or '0')
 local last = tonumber(redis.call('HGET', KEYS[2], origin) or '0')
-local answers = {0}
+local base = tonumber(redis.call('HGET', KEYS[2], 'base') or '-1')
+local answers, refused = {0}, false
 for i = 7, #ARGV, 2 do
   local number, update = tonumber(ARGV[i]), ARGV[i + 1]
   local answer = 1
-  if number == 0 or number > last then
+  if number > last or (number == 0 and tonumber(ARGV[6]) > base) then
     if ARGV[5] == '1' and redis.call('LLEN', KEYS[1]) > 0 then
       answer = 3
     elseif size + #update > tonumber(ARGV[4]) then
       answer = 2
+    elseif refused then
+      answer = 4
     else
       redis.call('RPUSH', KEYS[1], update)
       size = size + #update
       if number > 0 then last = number end
     end
   end
+  refused = refused or answer ~= 1
   answers[#answers + 1] = answer
 end
 redis.call('HSET', KEYS[2], 'size', size, origin, last)
-if tonumber(ARGV[6]) > tonumber(redis.call('HGET', KEYS[2], 'base') or '-1') then
-  redis.call('HSET', KEYS[2], 'base', ARGV[6])
-end
+if tonumber(ARGV[6]) > base then redis.call('HSET', KEYS[2], 'base', ARGV[6]) end
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 redis.call('EXPIRE', KEYS[2], ARGV[2])
 answers[1] = redis.call('LLEN', KEYS[1])
@@ -77,24 +82,32 @@ return answers
 
 # ARGV: how many entries, their digest, the snapshot. The digest is of exactly what the snapshot
 # replaces: what was appended meanwhile stays, and after a failover nothing is replaced unseen.
+# Returns whether the snapshot is in their place, also when an answer was lost and it was before.
 COMPACT = """
 local count = tonumber(ARGV[1])
 local old = redis.call('LRANGE', KEYS[1], 0, count - 1)
 local text = table.concat(old)
-if #old < count or redis.sha1hex(text) ~= ARGV[2] then return 0 end
+if #old < count or redis.sha1hex(text) ~= ARGV[2] then
+  return old[1] == ARGV[3] and 1 or 0
+end
 redis.call('LTRIM', KEYS[1], count, -1)
 redis.call('LPUSH', KEYS[1], ARGV[3])
 redis.call('HINCRBY', KEYS[2], 'size', #ARGV[3] - #text)
 return 1
 """
 
-# ARGV: lifetime, lease, members. Returns {members that had expired, how many of ours were new}.
+# ARGV: lifetime, lease, members. Returns {members that had expired, those of ours that were new}.
+# A lease that ends later than one can is of a clock that was ahead: it is made an ordinary one.
 RENEW = (
     _NOW
     + """
+local ends = now + tonumber(ARGV[2])
+for _, ahead in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. ends, '+inf')) do
+  redis.call('ZADD', KEYS[3], ends, ahead)
+end
 local new = {}
 for i = 3, #ARGV do
-  if redis.call('ZADD', KEYS[3], now + tonumber(ARGV[2]), ARGV[i]) == 1 then
+  if redis.call('ZADD', KEYS[3], ends, ARGV[i]) == 1 then
     new[#new + 1] = ARGV[i]
   end
 end
@@ -155,11 +168,15 @@ return redis.call('ZREM', KEYS[1], ARGV[1])
 """
 
 # ARGV: age, most. Returns documents edited longer ago; nobody else gets them for as long again.
+# Those of a clock that was ahead are returned, too: nobody knows how old they are.
 ADOPT = (
     _NOW
     + """
-local found = redis.call(
-  'ZRANGEBYSCORE', KEYS[1], '-inf', now - tonumber(ARGV[1]), 'LIMIT', 0, ARGV[2])
+local found = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf', 'LIMIT', 0, ARGV[2])
+if #found == 0 then
+  found = redis.call(
+    'ZRANGEBYSCORE', KEYS[1], '-inf', now - tonumber(ARGV[1]), 'LIMIT', 0, ARGV[2])
+end
 for _, document in ipairs(found) do redis.call('ZADD', KEYS[1], now, document) end
 return found
 """

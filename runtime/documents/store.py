@@ -25,7 +25,7 @@ NOTHING = -1  # base of a list that holds nothing of the database
 UNLIMITED = 1 << 40
 DEADLINE_S = 1.5
 LIMIT_BYTES, LIMIT_LIFETIME_S = 2 * 1024 * 1024, 3600
-STORED, TOO_LARGE, NOT_EMPTY = 1, 2, 3
+STORED, TOO_LARGE, NOT_EMPTY, NOT_TRIED = 1, 2, 3, 4
 
 Numbered = tuple[int, bytes]
 
@@ -70,7 +70,11 @@ class Append:
 
 @dataclass(frozen=True)
 class Appended:
-    """The length of the list now, and what became of each update."""
+    """The length of the list now, and what became of each update.
+
+    Behind one that was refused, others are NOT_TRIED: so a number that the store has tells that all
+    before it were stored or refused, also to a call that is sent again after its answer was lost.
+    """
 
     length: int
     answers: list[int]
@@ -91,13 +95,19 @@ class DocumentStore(Protocol):
         """Begin a lease; return the base. Raises Replaced."""
 
     async def append(self, document: str, what: Append) -> Appended:
-        """Store updates that are not there yet. Raises Replaced."""
+        """Store updates that are not there yet; number 0 stands for the content of `base`.
+
+        Raises Replaced.
+        """
 
     async def load(self, document: str) -> Loaded:
         """Return all updates."""
 
     async def compact(self, document: str, old: Loaded, snapshot: bytes) -> bool:
-        """Put one update in the place of the loaded ones; False when they changed meanwhile."""
+        """Put one update in the place of the loaded ones; False when they changed meanwhile.
+
+        True when it is there already: an earlier answer was lost.
+        """
 
     async def renew(self, members: dict[str, list[str]]) -> dict[str, Renewal]:
         """Prolong the leases (document → members) and remove those that ended."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,9 @@ from bus_servers import Server, serving, topology_of
 
 from runtime.documents.memory import MemoryDocuments
 from runtime.documents.store import (
+    LEASE_S,
     NOT_EMPTY,
+    NOT_TRIED,
     NOTHING,
     STORED,
     TOO_LARGE,
@@ -72,15 +75,39 @@ async def test_updates_are_kept_byte_for_byte_and_once(parts: Parts) -> None:
 
 
 async def test_limits_and_first_content(parts: Parts) -> None:
-    """What is too large is refused alone; restored updates always find room."""
+    """What is too large is refused; restored updates always find room."""
     store = parts.store
-    done = await store.append(NOTE, Append(0, [(1, b"x" * 900), (2, b"y" * 200), (3, b"z" * 100)]))
-    assert done.answers == [STORED, TOO_LARGE, STORED]
-    late = await store.append(NOTE, Append(0, [(4, b"first")], only_if_empty=True))
+    edits = [(1, b"x" * 900), (2, b"y" * 200), (3, b"z" * 100)]
+    done = await store.append(NOTE, Append(0, edits))
+    assert done.answers == [STORED, TOO_LARGE, NOT_TRIED]
+    assert (await store.append(NOTE, Append(0, [(4, b"z" * 100)]))).answers == [STORED]
+    late = await store.append(NOTE, Append(0, [(5, b"first")], only_if_empty=True))
     assert late.answers == [NOT_EMPTY]
     restored = await store.append(NOTE, Append(0, [(6, b"r" * 900)], unlimited=True))
     assert restored.answers == [STORED]
     assert len((await store.load(NOTE)).updates) == 3
+
+
+async def test_a_call_that_is_sent_again_is_answered_truly(parts: Parts) -> None:
+    """Its first answer was lost: what was refused then is not said to be stored now."""
+    store = parts.store
+    edits = [(1, b"x" * 500), (2, b"y" * 600), (3, b"z" * 100), (4, b"y" * 600), (5, b"w")]
+    first = await store.append(NOTE, Append(0, edits))
+    again = await store.append(NOTE, Append(0, edits))
+    assert first == again
+    assert first.answers == [STORED, TOO_LARGE, NOT_TRIED, TOO_LARGE, NOT_TRIED]
+    assert (await store.load(NOTE)).updates == [b"x" * 500]
+
+
+async def test_the_databases_content_is_brought_once(parts: Parts) -> None:
+    """By two who open the document, or one whose answer was lost: it would take its room twice."""
+    store = parts.store
+    for _ in range(2):
+        await store.append(NOTE, Append(0, [(0, b"s" * 600)], base=3, unlimited=True))
+    assert (await store.load(NOTE)).updates == [b"s" * 600]
+    assert (await store.append(NOTE, Append(0, [(1, b"x" * 400)]))).answers == [STORED]
+    await store.append(NOTE, Append(0, [(0, b"newer")], base=4, unlimited=True))
+    assert (await store.load(NOTE)).updates[2:] == [b"newer"]
 
 
 async def test_compaction_replaces_exactly_what_was_read(parts: Parts) -> None:
@@ -91,7 +118,9 @@ async def test_compaction_replaces_exactly_what_was_read(parts: Parts) -> None:
     await store.append(NOTE, Append(0, [(3, b"c")]))
     assert await store.compact(NOTE, old, b"ab")
     assert (await store.load(NOTE)).updates == [b"ab", b"c"]
-    assert not await store.compact(NOTE, old, b"ab")
+    assert not await store.compact(NOTE, old, b"ba")
+    assert await store.compact(NOTE, old, b"ab")  # sent again: its answer was lost
+    assert (await store.load(NOTE)).updates == [b"ab", b"c"]
     assert (await store.append(NOTE, Append(0, [(4, b"d" * 998)]))).answers == [TOO_LARGE]
     assert (await store.append(NOTE, Append(0, [(5, b"d" * 997)]))).answers == [STORED]
 
@@ -175,6 +204,21 @@ async def test_unsaved_documents_are_handed_out_once(parts: Parts) -> None:
     assert mark not in ("", old)
     await store.unmark(NOTE, mark)
     assert (await store.load(NOTE)).mark == ""
+
+
+async def test_what_a_clock_that_was_ahead_dated_ends(parts: Parts) -> None:
+    """The server's clock was set back: dead sockets go, and unsaved edits are not left alone."""
+    if parts.server is None:
+        pytest.skip("memory has no server")
+    store, keys, ahead = parts.store, Keys("test"), time.time() + 3600
+    await store.join(NOTE, 0, "a|ann")
+    await parts.server.call("ZADD", keys.document(NOTE)[2], ahead, "b|bob")
+    await parts.server.call("ZADD", keys.documents_unsaved, ahead, NOTE)
+    assert await store.adopt(10.0, 10) == [NOTE]
+    assert await store.adopt(10.0, 10) == []
+    await store.renew({NOTE: ["a|ann"]})
+    left = float(await parts.server.call("ZSCORE", keys.document(NOTE)[2], "b|bob")) - time.time()
+    assert left < LEASE_S + 1
 
 
 async def test_a_lease_that_ended_is_reaped_once(parts: Parts) -> None:

@@ -152,6 +152,18 @@ async def test_a_document_that_is_full_takes_edits_again_after_compaction(
     assert await worker.append(NOTE, more) == STORED
 
 
+async def test_small_edits_pass_by_one_that_is_too_large(rows: DocumentRows) -> None:
+    """They go to the store in one call, and each gets the answer that it would get alone."""
+    worker = journal(rows, MemoryDocuments(Limits(document_bytes=3000)))
+    await worker.join(NOTE, "a", "ann")
+    sizes = (9, 5000, 8, 7, 6000, 6)
+    edits = [Editor().type("x" * size) for size in sizes]
+    answers = await asyncio.gather(*(worker.append(NOTE, edit) for edit in edits))
+    assert answers == [TOO_LARGE if size > 3000 else STORED for size in sizes]
+    assert len(crdt.text_of((await worker.state(NOTE)).update)) == 30
+    assert not worker.documents[NOTE].queue
+
+
 async def test_a_document_that_nobody_uses_is_forgotten_once_saved(rows: DocumentRows) -> None:
     """After the last socket left, only the database has it."""
     store = MemoryDocuments(Limits())

@@ -34,7 +34,7 @@ PATIENCE = {
 CLOSE_S = 2.0  # for what is being written; then connections of a hung server are broken off
 SCHEMA_LOCK = 7_305_120_011  # any number that nothing else in a PostgreSQL database uses
 CHANGES_LOCK = 7_305_120_012
-CHANGES_KEPT_S = 3600.0  # far longer than a worker trusts what it remembers
+CLOCKS_DIFFER_S = 24 * 3600.0  # clocks of workers, or one that was set, may differ by this
 
 T = TypeVar("T")
 
@@ -226,13 +226,17 @@ class Database:
             await self.write(revoke)
 
     async def forget_expired_revocations(self) -> None:
-        """Delete the records of tokens that have expired anyway, and changes long known to all."""
-        now = time.time()
+        """Delete the records of tokens that have expired anyway, and changes long known to all.
+
+        Of both only what is so by any worker's clock: where a clock is behind, or is set back, a
+        token has not expired yet.
+        """
+        past = time.time() - CLOCKS_DIFFER_S
 
         def forget(connection: sa.Connection) -> None:
-            expired = revoked_tokens.c.expires_at < int(now) - 60
+            expired = revoked_tokens.c.expires_at < int(past)
             connection.execute(revoked_tokens.delete().where(expired))
-            known = auth_changes.c.at < now - CHANGES_KEPT_S
+            known = auth_changes.c.at < past
             connection.execute(auth_changes.delete().where(known))
 
         await self.write(forget)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -41,6 +42,20 @@ async def test_wrong_key_expiry_and_unknown_user_are_refused(database: Database)
     nobody = Tokens(database, SECRET, 60).issue("u2")[0]
     tokens = Tokens(database, SECRET, 60)
     assert [await tokens.verify(t) for t in (other, expired, nobody, "x.y.z")] == [None] * 4
+
+
+async def test_a_token_of_a_clock_that_was_ahead_is_valid(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever signed in before a clock was set back, or at a worker that is ahead, stays so."""
+    tokens, ahead = Tokens(database, SECRET, 600), time.time() + 300
+    with monkeypatch.context() as patched:
+        patched.setattr("runtime.accounts.tokens.time.time", lambda: ahead)
+        token, _ = tokens.issue("u1")
+    identity = await tokens.verify(token)
+    assert identity is not None
+    await tokens.revoke(identity.claims)
+    assert await tokens.verify(token) is None
 
 
 async def test_revocation_is_seen_by_a_worker_that_was_told_nothing(

@@ -119,6 +119,7 @@ class SocketServer:
         self.manager.on_control(self._on_control)
         self.reaper.on_reaped = self._on_reaped
         self.reaper.on_dead = self._on_dead
+        self.pool.on_lost = self._on_lost
 
     # --- for the application ---------------------------------------------------------------
 
@@ -318,6 +319,10 @@ class SocketServer:
 
     def _on_reaped(self, records: list[Record]) -> None:
         for room in {room for record in records for room in record["rooms"]}:
+            self.presence.changed(room)
+
+    def _on_lost(self, rooms: set[str]) -> None:
+        for room in rooms:
             self.presence.changed(room)
 
     def _on_dead(self, instance: str) -> None:

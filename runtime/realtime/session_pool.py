@@ -28,6 +28,7 @@ from runtime.realtime.write_behind import RETRY_S, write_behind
 from runtime.redis.client import RedisClient
 from runtime.redis.errors import RedisUnavailable
 from runtime.redis.keys import Keys
+from runtime.redis.server_clock import ServerClock
 from runtime.redis.wire import Argument
 from runtime.supervision import Loop, Supervisor
 
@@ -86,6 +87,7 @@ class SessionPool:
     """The sockets of one worker, mirrored to Redis; without a client only in memory.
 
     `lease_s` is how long a worker counts as living after its last word, `timeout_s` a socket.
+    `on_lost` gets the rooms of which others may have been told that our sockets are gone.
     """
 
     def __init__(
@@ -108,6 +110,8 @@ class SessionPool:
         self._wake = asyncio.Event()
         self._stopped = False
         self._forget: Callable[[], None] = lambda: None
+        self.on_lost: Callable[[set[str]], None] = lambda _: None
+        self.clock = ServerClock()
 
     def __len__(self) -> int:
         return len(self._local)
@@ -317,25 +321,35 @@ class SessionPool:
         renewed = time.monotonic()
         while not self._stopped:
             try:
-                size = await self._renew()
+                wrong = await self._renew()
                 loop.succeeded()
             except RedisUnavailable:
                 renewed = 0.0  # whatever it was, it may have lost our records
                 await asyncio.sleep(RETRY_S * random.uniform(0.8, 1.2))
                 continue
-            if size < len(self._local) or time.monotonic() - renewed > self.timeout_s / 4:
+            if wrong or time.monotonic() - renewed > self.timeout_s / 4:
                 renewed = time.monotonic()
                 self.mark_all()
             await asyncio.sleep(self.lease_s / 6 * random.uniform(0.8, 1.2))
 
-    async def _renew(self) -> int:
-        """Say that this worker lives; return how many records there are."""
+    async def _renew(self) -> bool:
+        """Say that this worker lives; tell whether Redis lacks records, or dates them wrongly.
+
+        A leader that took this worker for dead, because it stood still, has removed them.
+        """
         assert self.client
         keys, ttl = self.keys.all, int(2 * self.timeout_s)
         instances, me = keys.session_pool_instances, self.instance
         commands: list[Command] = [
             ("SET", keys.instance(me), "1", "PX", int(self.lease_s * 1000)),
             ("EVAL", scripts.TOUCH, 1, instances, me, ttl),
+            ("ZCARD", keys.session_pool_instance(me)),
             ("HLEN", keys.session_pool),
         ]
-        return int((await self.client.pipeline(commands))[-1])
+        asked, written = time.monotonic(), self._local.keys() - self._changed
+        _, now, *sizes = await self.client.pipeline(commands)
+        stepped = self.clock.stepped(int(now), asked)
+        lost = min(map(int, sizes)) < len(written & self._local.keys())
+        if lost:
+            self.on_lost(set(self._by_room))
+        return lost or stepped

@@ -12,6 +12,7 @@ import orjson
 from runtime.realtime import session_scripts as scripts
 from runtime.realtime.leader import NO_FENCE, Deposed
 from runtime.realtime.session_pool import Command, Record, SessionPool
+from runtime.redis.server_clock import ServerClock
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ class SessionReaper:
         self._pool = pool
         self._fence = 0
         self._ripe = 0.0
+        self.clock = ServerClock()
         self.on_reaped: Callable[[list[Record]], None] = lambda _: None
         self.on_dead: Callable[[str], None] = lambda _: None
         self.removed = 0
@@ -39,24 +41,32 @@ class SessionReaper:
             return
         if fence != self._fence:
             await self._begin(fence)
+        sids, instances = await self._silent()
         if time.monotonic() < self._ripe:
             return
-        sids, instances = await self._ask(
-            "EVAL",
-            scripts.SILENT,
-            2,
-            self._keys.session_pool_seen,
-            self._keys.session_pool_instances,
-            *(self._pool.timeout_s, self._pool.lease_s, AT_MOST),
-        )
         for instance in instances:
             await self._bury(fence, instance)
         await self._reap(fence, sids)
 
+    async def _silent(self) -> tuple[list[str], list[str]]:
+        """Return sockets and workers that look dead."""
+        asked = time.monotonic()
+        limits = (self._pool.timeout_s, self._pool.lease_s, AT_MOST)
+        keys = (self._keys.session_pool_seen, self._keys.session_pool_instances)
+        now, sids, instances = await self._ask("EVAL", scripts.SILENT, 2, *keys, *limits)
+        if self.clock.stepped(int(now), asked):
+            log.warning("Redis's clock was set: nobody is taken for dead for a while")
+            self._wait()
+        return sids, instances
+
     async def _begin(self, fence: int) -> None:
-        """Give everybody the time of a lease: after an outage all of them look dead."""
+        """Look at everything anew."""
         await self._adopt()
         self._fence = fence
+        self._wait()
+
+    def _wait(self) -> None:
+        """Give everybody the time of a lease: after an outage all of them look dead."""
         self._ripe = time.monotonic() + self._pool.lease_s
 
     async def _adopt(self) -> None:
@@ -79,10 +89,18 @@ class SessionReaper:
         index = self._keys.session_pool_instance(instance)
         sids = await self._ask("ZRANGE", index, 0, AT_MOST - 1)
         await self._reap(fence, sids)
-        if len(sids) < AT_MOST:
-            await self._ask("ZREM", self._keys.session_pool_instances, instance)
+        if len(sids) < AT_MOST and await self._is_buried(fence, instance):
             log.warning("worker %s is gone, and so are its %d sockets", instance, len(sids))
             self.on_dead(instance)
+
+    async def _is_buried(self, fence: int, instance: str) -> bool:
+        """Forget a worker, unless it is back."""
+        keys = (self._keys.session_pool_instances, self._keys.session_pool_fence)
+        words = (fence, instance, self._pool.lease_s)
+        reply = int(await self._ask("EVAL", scripts.BURY, 2, *keys, *words))
+        if reply == NO_FENCE:
+            raise Deposed
+        return bool(reply)
 
     async def _reap(self, fence: int, sids: list[str]) -> None:
         if not sids:

@@ -44,13 +44,29 @@ if now - seen <= tonumber(ARGV[5]) and now - lease <= tonumber(ARGV[6]) then ret
     + _DROP
 )
 
-# KEYS seen, instances; ARGV timeout, lease, at most. The answer: silent sids, dead instances.
+# KEYS instances, fence; ARGV fence, instance, lease. The answer: 1 buried, 0 it is back, -1 a newer
+# leader works. In one step: a worker that renews its lease meanwhile must not be forgotten.
+BURY = (
+    FENCED
+    + """
+local seen = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[2]) or '0')
+if tonumber(redis.call('TIME')[1]) - seen <= tonumber(ARGV[3]) then return 0 end
+redis.call('ZREM', KEYS[1], ARGV[2])
+return 1
+"""
+)
+
+# KEYS seen, instances; ARGV timeout, lease, at most. The answer: the server's second, silent sids,
+# dead instances. What a clock that was ahead wrote counts as seen now: nobody would be silent until
+# the clock is there again.
 SILENT = """
 local now = tonumber(redis.call('TIME')[1])
 local function before(key, age)
+  local ahead = redis.call('ZRANGEBYSCORE', key, '(' .. now, '+inf', 'LIMIT', 0, ARGV[3])
+  for _, member in ipairs(ahead) do redis.call('ZADD', key, now, member) end
   return redis.call('ZRANGEBYSCORE', key, '-inf', '(' .. (now - age), 'LIMIT', 0, ARGV[3])
 end
-return {before(KEYS[1], tonumber(ARGV[1])), before(KEYS[2], tonumber(ARGV[2]))}
+return {now, before(KEYS[1], tonumber(ARGV[1])), before(KEYS[2], tonumber(ARGV[2]))}
 """
 
 # KEYS seen; ARGV sids. Records without a score count as seen now, and are reaped if nobody renews.
@@ -61,10 +77,12 @@ for i = 1, #ARGV do added = added + redis.call('ZADD', KEYS[1], 'NX', now, ARGV[
 return added
 """
 
-# KEYS a sorted set; ARGV member, ttl
+# KEYS a sorted set; ARGV member, ttl. The answer: the server's second.
 TOUCH = """
-redis.call('ZADD', KEYS[1], redis.call('TIME')[1], ARGV[1])
-return redis.call('EXPIRE', KEYS[1], ARGV[2])
+local now = tonumber(redis.call('TIME')[1])
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return now
 """
 
 # KEYS index, hash; ARGV timeout, at most. The answer: sid, record, …, the most recent first.

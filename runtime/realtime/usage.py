@@ -40,12 +40,18 @@ return 1
 _IN_USE = """
 return redis.call('ZRANGEBYSCORE', KEYS[1], redis.call('TIME')[1] - ARGV[1], '+inf')
 """
-# KEYS usage pool, model's sockets, fence; ARGV fence, model, timeout
+# KEYS usage pool, model's sockets, fence; ARGV fence, model, timeout. What a clock that was ahead
+# wrote counts as used now: it would be in use until the clock is there again.
 _PRUNE = (
     FENCED
     + """
-local limit = '(' .. (redis.call('TIME')[1] - ARGV[3])
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', limit)
+local now = tonumber(redis.call('TIME')[1])
+for i = 1, 2 do
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[i], '(' .. now, '+inf')) do
+    redis.call('ZADD', KEYS[i], now, member)
+  end
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. (now - ARGV[3]))
 if redis.call('ZCARD', KEYS[2]) == 0 then redis.call('ZREM', KEYS[1], ARGV[2]) end
 return 1
 """

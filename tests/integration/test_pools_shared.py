@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -294,3 +295,132 @@ async def test_a_leader_of_before_reaps_nothing(backend: Backend) -> None:
         await client.pipeline([("ZADD", KEYS.session_pool_seen, 1, "s0")])
         await until(refused)
         assert await SessionPool(client, KEYS, "w1").get("s0")
+
+
+@asynccontextmanager
+async def one_paused(backend: Backend, lease_s: float = 30) -> AsyncIterator[list[SessionPool]]:
+    """Give a worker's pool with Ann's s0 in a chat, that stands still, and a busier one's."""
+    async with clients_of(backend) as clients:
+        pools = [SessionPool(c, KEYS, f"w{n}", lease_s=lease_s) for n, c in enumerate(clients)]
+        pools[0].add("s0", "ann", "Ann", "user")
+        pools[0].enter("s0", "chat:c")
+        for number in range(1, 4):
+            pools[1].add(f"s{number}", "bob", "Bob", "user")
+        for pool in pools:
+            await pool._flush()
+            await pool._renew()
+        yield pools
+        for pool in pools:
+            await pool.stop()
+
+
+async def _dated(pool: SessionPool, second: float) -> None:
+    """Date all that the pools wrote, as if it was written at that second of the server's clock."""
+    assert pool.client
+    seen, instances = KEYS.session_pool_seen, KEYS.session_pool_instances
+    rows = [(seen, f"s{n}") for n in range(4)] + [(instances, f"w{n}") for n in range(2)]
+    await pool.client.pipeline([("ZADD", key, "XX", second, member) for key, member in rows])
+
+
+@pytest.mark.parametrize("backend", SHARED, indirect=True)
+async def test_a_worker_that_comes_back_while_it_is_buried_is_not_forgotten(
+    backend: Backend,
+) -> None:
+    """It says that it lives after the leader saw it dead, and before the leader acts on that."""
+    async with one_paused(backend) as (paused, other):
+        reaper, dead = SessionReaper(other), list[str]()
+        reaper.on_dead = dead.append
+        await reaper(fence=5)
+        await paused._renew()
+        await reaper._bury(5, "w0")
+        assert dead == []
+        assert await paused.get("s0")
+        assert other.client
+        await other.client.pipeline([("ZADD", KEYS.session_pool_instances, 1, "w0")])
+        await reaper._bury(5, "w0")
+        assert dead == ["w0"]
+        assert await other.users_in("chat:c") == {}
+        await other.client.pipeline([("SET", KEYS.session_pool_fence, 9)])
+        with pytest.raises(Deposed):
+            await reaper._bury(5, "w1")
+
+
+@pytest.mark.parametrize("backend", SHARED, indirect=True)
+async def test_a_worker_that_was_buried_alive_is_back_at_once(backend: Backend) -> None:
+    """Its records are written again with its next sign of life, however many others there are."""
+    async with one_paused(backend) as (paused, other):
+        reaper, told = SessionReaper(other), list[set[str]]()
+        paused.on_lost = told.append
+        await reaper(fence=5)
+        await _dated(paused, 1)
+        await reaper._bury(5, "w0")
+        assert await other.users_in("chat:c") == {}
+        supervisor = Supervisor()
+        paused.start(supervisor)
+        await until(lambda: _users(other, "chat:c", {"ann": "Ann"}))
+        assert told[0] == {"user:ann", "chat:c"}
+        await supervisor.stop()
+
+
+@pytest.mark.parametrize("backend", ["standalone"], indirect=True)
+async def test_the_dead_of_a_clock_that_was_ahead_go(backend: Backend) -> None:
+    """Redis's clock was set back by an hour: what a dead worker left does not live an hour more."""
+    async with one_paused(backend, lease_s=1) as (_, other):
+        supervisor = Supervisor()
+        await _dated(other, time.time() + 3600)
+        other.start(supervisor)
+        reaper, dead = SessionReaper(other), list[str]()
+        reaper.on_dead = dead.append
+
+        async def reaped() -> bool:
+            await reaper(fence=5)
+            return dead == ["w0"]
+
+        await until(reaped)
+        assert await other.users_in("chat:c") == {}
+        assert len(await other.users_in("user:bob")) == 1
+        await supervisor.stop()
+
+
+@pytest.mark.parametrize("backend", ["standalone"], indirect=True)
+async def test_nobody_is_dead_because_a_clock_was_set(backend: Backend) -> None:
+    """Redis's clock was set forward: all look silent, and are written anew before they are dead."""
+    async with one_paused(backend) as (paused, other):
+        reaper, dead = SessionReaper(other), list[str]()
+        reaper.on_dead = dead.append
+        await reaper(fence=5)
+        reaper._ripe = 0.0  # it has led for long
+        hour_ago = int(time.time()) - 3600
+        for clock in (reaper.clock, paused.clock, other.clock):
+            clock.stepped(hour_ago, time.monotonic())  # what they saw last
+        await _dated(other, hour_ago)
+        await reaper(fence=5)
+        assert await other.get("s0")
+        for pool in (paused, other):
+            assert await pool._renew()
+            pool.mark_all()
+            await pool._flush()
+        reaper._ripe = 0.0
+        await reaper(fence=5)
+        assert dead == []
+        assert await other.users_in("chat:c") == {"ann": "Ann"}
+
+
+@pytest.mark.parametrize("backend", ["standalone"], indirect=True)
+async def test_usage_of_a_clock_that_was_ahead_ends(backend: Backend) -> None:
+    """What a dead worker used is not in use for as long as Redis's clock was set back."""
+    async with clients_of(backend) as clients:
+        pool, fresh = (UsagePool(client, KEYS, timeout_s=1) for client in clients)
+        pool.use("s", "llama")
+        await pool.flush()
+        assert clients[0]
+        ahead = time.time() + 3600
+        keys = ((KEYS.usage_pool, "llama"), (KEYS.usage_pool_model("llama"), "s"))
+        for key, member in keys:  # ends of keys are of that clock, too
+            await clients[0].pipeline([("ZADD", key, ahead, member), ("PERSIST", key)])
+
+        async def cleaned() -> bool:
+            await fresh.clean(fence=7)
+            return await fresh.models() == []
+
+        await until(cleaned)

@@ -5,7 +5,7 @@ SCENARIO ?= sentinel-primary-crash
 TIMES ?= 10
 BUDGET ?= 30m
 
-.PHONY: help setup demo test test-containers test-compose lint ruff mypy bandit bench mutants repeat catalogue open-webui deployments clean
+.PHONY: help setup demo test test-containers test-compose lint ruff mypy bandit imports bench mutants repeat catalogue open-webui deployments clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,8 +26,8 @@ test-compose: setup ## start the projects of deploy/compose from local images, r
 	@COMPOSE=wanted scripts/setup
 	@TESTS=compose scripts/test-containers
 
-lint: setup ## ruff, mypy and bandit, side by side
-	@$(MAKE) --no-print-directory --keep-going -j2 ruff mypy bandit
+lint: setup ## ruff, mypy, bandit and the direction of imports, side by side
+	@$(MAKE) --no-print-directory --keep-going -j2 ruff mypy bandit imports
 
 ruff:
 	@.venv/bin/ruff check .
@@ -38,6 +38,9 @@ mypy:
 
 bandit:
 	@.venv/bin/bandit --quiet --recursive --configfile pyproject.toml runtime harness
+
+imports:
+	@.venv/bin/lint-imports --no-cache --no-logo
 
 bench: setup ## benchmarks, compared with the committed baselines
 	@$(PYTHON) -m pytest tests/benchmarks -o testpaths= --benchmark-only \

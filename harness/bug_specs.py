@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from harness.environments.pins import Pin, single
 from harness.errors import UserError
 from harness.fault_specs import Model
-from harness.vocabulary import check_guarantee, check_target
+from harness.vocabulary import check_guarantee
 
 SOURCE = r"^([\w.-]+/[\w.-]+#\d+|https://\S+)$"
 
@@ -33,7 +33,12 @@ class Side(_Aliased):
     @field_validator("target")
     @classmethod
     def _target_exists(cls, name: str) -> str:
-        check_target(name)
+        from harness.targets import get_target  # the targets know scenarios
+
+        try:
+            get_target(name)
+        except UserError as error:
+            raise ValueError(str(error)) from None
         return name
 
     @field_validator("packages")

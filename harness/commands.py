@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.catalogue import APART, SCENARIOS, find_run, find_scenario, scenario_files
+from harness.changes import parse_overrides
 from harness.errors import MissingPart, UserError
 from harness.options import (
     RunOptions,
     RunResult,
     fresh_seed,
     load_with_options,
-    parse_overrides,
 )
 from harness.verdict import ExitCode, worst_exit
 

@@ -13,8 +13,9 @@ import click
 import orjson
 
 from harness.catalogue import find_scenario
+from harness.changes import parse_overrides
 from harness.errors import UserError
-from harness.options import RunOptions, fresh_seed, parse_overrides
+from harness.options import RunOptions, fresh_seed
 from harness.verdict import ExitCode
 
 if TYPE_CHECKING:

@@ -123,10 +123,3 @@ class Deployer:
         await start_toxiproxy(guardian, deployment, boxed)
         self.links = Links(deployment, detours_file(self.run))
         await self.links.create(self.scenario.workers)
-
-
-def attached() -> type[Deployer]:
-    """Return the deployer of a deployment that runs already."""
-    from harness.targets.external.attach import Attached
-
-    return Attached

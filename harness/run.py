@@ -15,7 +15,7 @@ from harness.deploy.lease import Lease
 from harness.deploy.model import Deployment
 from harness.deploy.parts import missing_part
 from harness.deploy.spawner import Guardian
-from harness.deployer import Deployer, attached
+from harness.deployer import Deployer
 from harness.faults.context import FaultContext
 from harness.faults.injector import Injector
 from harness.history.writer import HistoryWriter
@@ -29,7 +29,9 @@ from harness.plan import Plan, load_seconds, make_plan
 from harness.probes import Probes
 from harness.progress import Progress
 from harness.scenario import Scenario
-from harness.targets.subject import Subject, make_subject
+from harness.targets.choose import make_subject
+from harness.targets.external.attach import Attached
+from harness.targets.subject import Subject
 from harness.waiting import beside
 
 FLUSH_PERIOD_S = 0.1
@@ -113,7 +115,7 @@ class Conductor:
         self.clock = RunClock()
         self.writer = HistoryWriter(run.history, "harness", self.clock)
         self.subject = subject
-        kind = Deployer if options.external is None else attached()
+        kind = Deployer if options.external is None else Attached
         forward = options.forward.url if options.forward else ""
         self.deployer = kind(scenario, subject, run, self.writer, progress.note, forward)
         self.manifest = Manifest(run, scenario, plan, options, subject)

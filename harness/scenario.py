@@ -9,6 +9,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from harness.bug_specs import Bug, Side
+from harness.changes import changed
 from harness.errors import UserError, did_you_mean
 from harness.fault_specs import FAULT_SPECS, Fault, Model
 from harness.load_specs import PARTS, Load
@@ -155,8 +156,6 @@ def load_scenario(path: Path) -> Scenario:
 
 def _check_sides(path: Path, root: yaml.Node | None, scenario: Scenario) -> None:
     """Raise UserError for a side whose `set` does not fit the scenario."""
-    from harness.options import changed
-
     sides = {} if scenario.bug is None else {n: getattr(scenario.bug, n) for n in SIDES}
     for name, number, side in ((n, i, s) for n, ss in sides.items() for i, s in enumerate(ss)):
         try:

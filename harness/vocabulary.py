@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from harness.errors import UserError, did_you_mean
+from harness.errors import did_you_mean
 
 _COMMON_ROLES = ("primary", "all-nodes")
 _REPLICA_ROLES = ("a-replica", "all-replicas")
@@ -106,16 +106,6 @@ def default_bounds() -> dict[str, float]:
 def check_guarantee(name: str) -> None:
     """Raise ValueError when there is no such guarantee, naming the nearest."""
     check_name(name, GUARANTEES, "guarantee")
-
-
-def check_target(name: str) -> None:
-    """Raise ValueError when there is no such target, naming the nearest."""
-    from harness.targets import get_target
-
-    try:
-        get_target(name)
-    except UserError as error:
-        raise ValueError(str(error)) from None
 
 
 def check_name(name: str, known: Iterable[str], what: str) -> None:

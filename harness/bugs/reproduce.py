@@ -19,7 +19,7 @@ from harness.deploy.parts import missing_part
 from harness.errors import MissingPart, UserError
 from harness.options import RunOptions, RunResult, load_with_options
 from harness.repeat import commit, now
-from harness.targets.subject import make_subject
+from harness.targets.choose import make_subject
 from harness.verdict import ExitCode
 from harness.versions import red
 

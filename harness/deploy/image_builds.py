@@ -19,6 +19,7 @@ from typing import Any
 from docker.errors import BuildError, ImageNotFound
 
 from harness.deploy import engine
+from harness.deploy.image_archives import import_image
 from harness.deploy.image_recipes import python_version
 from harness.errors import UserError
 
@@ -60,15 +61,13 @@ def build_from_sources(part: str) -> str:
 
     Raises MissingPart, UserError.
     """
-    from harness.deploy.images import build
-
     wanted = BUILDS[part]
     if not (ROOT / wanted.dockerfile).is_file():
         raise UserError(f"{wanted.dockerfile} is not there: expected a checkout of the repository")
     name, sources = f"{engine.OURS}{part}", _digest(wanted)
     if (image := _present(name)) is not None and image.labels.get(SOURCES) == sources:
         return f"{_told(name, image)}, nothing has changed"
-    made = build("python")
+    made = import_image("python")
     with tempfile.TemporaryDirectory(prefix="harness-wheels-") as folder:
         _download(wanted.pins, Path(folder))
         image = _build(name, wanted, _context(wanted, Path(folder)), sources)

@@ -13,7 +13,8 @@ from container_parts import usable
 from docker.errors import ImageNotFound
 
 from harness.deploy import engine as engines
-from harness.deploy.images import RECIPES, build
+from harness.deploy.image_recipes import RECIPES
+from harness.deploy.images import build
 from harness.errors import MissingPart
 
 

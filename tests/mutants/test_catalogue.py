@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from harness.options import RunOptions, load_with_options, parse_overrides
+from harness.changes import parse_overrides
+from harness.options import RunOptions, load_with_options
 from harness.vocabulary import GUARANTEES
 from tests.mutants.catalogue import MUTANTS, Mutant
 from tests.mutants.caught import problems

@@ -15,9 +15,10 @@ import yaml
 from click import Choice, Group
 
 from harness.cli import cli
+from harness.deploy.image_archives import archive
 from harness.deploy.image_builds import BUILDS
 from harness.deploy.image_recipes import DEPLOYED, RECIPES
-from harness.deploy.images import SETS, archive
+from harness.deploy.images import SETS
 from harness.errors import MissingPart
 from runtime.services import Services
 from runtime.settings import Settings, load_settings

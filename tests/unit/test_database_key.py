@@ -13,8 +13,8 @@ from harness.deploy.model import Database
 from harness.options import RunOptions
 from harness.scenario import Scenario
 from harness.targets.base import RedisAccess, WorkerSpec
+from harness.targets.choose import make_subject
 from harness.targets.runtime import RuntimeTarget
-from harness.targets.subject import make_subject
 
 FAULT = {"kind": "database-pause", "at": 1, "for_s": 2}
 

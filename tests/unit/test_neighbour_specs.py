@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from harness.changes import changed, parse_overrides
 from harness.clock import RunClock
 from harness.deploy.folder import RunFolder
 from harness.deploy.model import Deployment, Link, Node, Worker
@@ -16,7 +17,7 @@ from harness.history.records import Record
 from harness.history.writer import HistoryWriter
 from harness.neighbour import beside, done
 from harness.neighbour_specs import Neighbour
-from harness.options import RunOptions, changed, load_with_options, parse_overrides
+from harness.options import RunOptions, load_with_options
 from harness.plan import make_plan
 from harness.scenario import Scenario
 from harness.targets import get_target

@@ -11,12 +11,12 @@ from harness.deploy.model import Deployment, Link
 from harness.errors import UserError
 from harness.options import RunOptions
 from harness.scenario import Scenario
-from harness.targets import get_target
-from harness.targets import subject as subjects
+from harness.targets import choose, get_target
 from harness.targets.access import Login, TlsFiles
 from harness.targets.base import RedisAccess, WorkerSpec
+from harness.targets.choose import make_subject
 from harness.targets.open_webui import OpenWebUITarget
-from harness.targets.subject import Subject, make_subject
+from harness.targets.subject import Subject
 
 NODES = (("127.94.1.10", 6379), ("127.94.1.11", 6379))
 SENTINELS = (("127.94.1.30", 26379), ("127.94.1.31", 26379))
@@ -122,7 +122,7 @@ def subject(
     topology: str, target: str, refusal: str, monkeypatch: pytest.MonkeyPatch, **redis: str
 ) -> Subject:
     """Return the subject of a scenario whose redis-py the hook knows, or refuses."""
-    monkeypatch.setattr(subjects, "hook_refusal", lambda _: refusal)
+    monkeypatch.setattr(choose, "hook_refusal", lambda _: refusal)
     monkeypatch.setattr(OpenWebUITarget, "install", lambda *_: sys.executable)
     fields = {"name": "tiny", "story": "A scenario of the tests.", "topology": topology}
     scenario = Scenario.model_validate({**fields, "target": target, "redis": redis})

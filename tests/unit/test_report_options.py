@@ -10,8 +10,9 @@ import pytest
 from report_run import scenario, write_run
 
 from harness import catalogue
+from harness.changes import changed, parse_overrides
 from harness.errors import UserError
-from harness.options import RunOptions, changed, parse_overrides
+from harness.options import RunOptions
 
 
 @pytest.mark.parametrize(

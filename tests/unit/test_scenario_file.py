@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.changes import changed, parse_overrides
 from harness.errors import UserError
-from harness.options import changed, parse_overrides
 from harness.scenario import load_scenario
 from harness.yaml_text import parse_yaml
 

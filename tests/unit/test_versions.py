@@ -14,8 +14,8 @@ from harness.environments.pins import Pin, combinations, parse_axes, single
 from harness.errors import UserError
 from harness.options import RunOptions
 from harness.scenario import Scenario
+from harness.targets.choose import make_subject
 from harness.targets.stock import StockTarget
-from harness.targets.subject import make_subject
 from harness.verdict import Verdict
 from harness.versions import cells, first_bad
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.options import changed
+from harness.changes import changed
 from harness.scenario import Scenario
 from harness.targets.external.description import External
 

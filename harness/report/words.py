@@ -99,12 +99,16 @@ def outcome(judgement: Judgement) -> str:
 
 def headline(judgement: Judgement) -> str:
     """Return the verdict in one sentence."""
+    from harness.checks.parts import voids  # with all checks: not for who asks for help alone
+
     counted = [finding for finding in judgement.findings if finding.applicable]
     bad = [f.name for f in counted if f.verdict is Verdict.FAIL]
     unsure = [f.name for f in counted if f.verdict is Verdict.UNKNOWN]
     if judgement.aborted:
         broken = f" Broken until then: {named(bad)}." if bad else ""
         return f"Ended early: {judgement.aborted}.{broken}"
+    if cause := next(filter(voids, counted), None):
+        return f"Void: {cause.examples[0].text}. Nothing is proven: run it again."
     if bad:
         said = f"{len(bad)} of {len(counted)} guarantees broken: {named(bad)}"
         return said + (f"; {len(unsure)} without enough evidence" if unsure else "") + "."

@@ -93,3 +93,15 @@ async def test_a_load_process_that_dies_is_lost(bench: Bench) -> None:
     assert await load.finished(40) == ["load-1"]
     exits: list[dict[str, Any]] = [r for r in bench.history("load") if r["k"] == "exit"]
     assert {r["name"]: r["expected"] for r in exits} == {"load-0": True, "load-1": False}
+
+
+async def test_a_load_that_the_harness_ends_did_not_end_by_itself(bench: Bench) -> None:
+    """It had its time and is lost, but no part of the harness died: what is red stays red."""
+    await bench.start_target()
+    load = await bench.start(bench.plan(duration_s=30.0))
+    await load.ready(30)
+    load.go(bench.clock.now() + 0.1)
+    await wait_for(lambda: load.status()["ops"] > 10, 15, "some operations done")
+    await load.finished(0.1)
+    [ended] = [r for r in bench.history("load") if r["k"] == "exit"]
+    assert (ended["name"], ended["expected"]) == ("load-0", True)

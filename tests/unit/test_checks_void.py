@@ -8,7 +8,10 @@ import pytest
 
 from harness.checks.judge import Judgement
 from harness.checks.parts import HarnessAlive, unfit, void, voids
-from harness.report.words import code_of
+from harness.compare.bench import round_of
+from harness.deploy.folder import RunFolder
+from harness.options import RunResult
+from harness.report.words import code_of, headline
 from harness.verdict import ExitCode, Verdict
 from tests.unit.histories import COLLECT, History, healthy
 
@@ -99,6 +102,17 @@ def test_figures_of_a_void_run_are_left_out(tmp_path: Path) -> None:
     assert unfit(_broken().judge(tmp_path / "a").findings) == ""
     judgement = _exit(healthy(), 12, "toxiproxy", 2).judge(tmp_path / "b")
     assert unfit(judgement.findings).startswith("toxiproxy ended by itself")
+    run = RunFolder(tmp_path / "b")
+    result = RunResult(run, judgement, None, code_of(judgement))
+    assert round_of(0, 0.0, result).unusable == unfit(judgement.findings)
+
+
+def test_the_headline_names_the_part(tmp_path: Path) -> None:
+    """Not the many guarantees that are unknown for it."""
+    judgement = _exit(_broken(), 12.3, "toxiproxy", 2).judge(tmp_path)
+    assert headline(judgement).startswith(
+        "Void: toxiproxy ended by itself with status 2 at 12.3 s."
+    )
 
 
 def test_a_crash_of_the_check_voids_nothing() -> None:

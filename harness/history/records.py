@@ -18,7 +18,7 @@ Every file starts with a header; every file has one writer; readers merge by `t`
 | role | node, role | a node's role as seen over a direct connection, on change |
 | sample | probe, values… | probe `worker` (worker, connections, rss, fds, threads, cpu, log: bytes), `redis` (node, clients, memory, ops, role, …), `health` (worker, path, status, ms; of a refusal its detail), `process` (name, cpu, rss; of everything but the workers; cpu of name `machine` is that of all programs), `collector` (spans, dropped, refused, forwarded, not_forwarded: counts so far), `neighbour` (streams, operations, failed: what the neighbour did) |
 | stall | worker, ms, raw_ms | the worst loop stall of the last period, less the thread's run delay and what the hypervisor took |
-| exit | name, status, expected | a process of the run ended; `expected` when a fault or the end of load meant it to |
+| exit | name, status, expected | a process of the run ended; `expected` when a fault, the end of load or the harness meant it to |
 | phase | name | plan, deploy, prepare, warmup, load, quiesce, collect, teardown; `t` is its start |
 | focus | event | event `begin` or `end` of a focus window |
 | span | span, parent, trace, t0, name, kind, worker, attributes | of a worker's trace, from `t0` to `t`: kind `server`, `client`, `consumer` or `internal`; `error` when it failed; `instance` instead of worker when that is not one of ours |

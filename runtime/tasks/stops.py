@@ -68,6 +68,7 @@ class StopIntents:
         self._confirmed: dict[str, str] = {}
         self._confirming: dict[str, str] = {}
         self._settled: set[str] = set()
+        self._seen: dict[str, tuple[Any, float]] = {}  # fields, and since when they stand there
         self._answers = asyncio.Event()
         self._look = asyncio.Event()
         self._added = asyncio.Event()
@@ -212,11 +213,19 @@ class StopIntents:
     async def reconcile(self) -> None:
         """Execute the intents for our tasks; remove those that nobody answers for."""
         fields = await self._redis.run(lambda r: r.hgetall(self._key), idempotent=True)
-        intents = {_text(name): parse(value) for name, value in fields.items()}
-        self._execute([i for i, (state, _) in intents.items() if state == REQUESTED])
-        old = time.time() - INTENT_LIFE_S
-        if expired := [i for i, (_, at) in intents.items() if at < old]:
+        intents = {_text(name): value for name, value in fields.items()}
+        self._execute([i for i, value in intents.items() if parse(value)[0] == REQUESTED])
+        if expired := self._unanswered(intents):
             await self._redis.pipeline([("HDEL", self._key, i) for i in expired])
+
+    def _unanswered(self, intents: dict[str, Any]) -> list[str]:
+        """Return what has stood there for too long, as we saw it: workers' clocks may differ."""
+        now, known = time.monotonic(), self._seen
+        self._seen = {
+            task_id: known[task_id] if known.get(task_id, ("",))[0] == value else (value, now)
+            for task_id, value in intents.items()
+        }
+        return [i for i, (_, since) in self._seen.items() if now - since > INTENT_LIFE_S]
 
 
 def _text(value: Any) -> str:

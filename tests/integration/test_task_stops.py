@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,7 +14,7 @@ from runtime.redis.client import RedisClient
 from runtime.redis.keys import Keys
 from runtime.settings import load_settings
 from runtime.supervision import Supervisor
-from runtime.tasks.stops import CANCELLED, REQUESTED, StopIntents
+from runtime.tasks.stops import CANCELLED, INTENT_LIFE_S, REQUESTED, StopIntents
 
 KEYS = Keys("test")
 STOP = {"action": "stop", "task_id": "t"}
@@ -94,3 +95,15 @@ async def test_an_intent_that_redis_could_not_remove_is_removed_later(
     await server.ready()
     await workers.probe.hset(KEYS.task_stops, "t", f"{CANCELLED}|0")
     await wait_for(lambda: workers.is_in(""), 10, "removed")
+
+
+async def test_an_intent_ages_by_the_watch_of_who_removes_it(workers: Workers) -> None:
+    """Clocks of workers differ: a stop from one that is behind is not old, nor ever young."""
+    for ahead_s in (-3600, 3600):
+        await workers.probe.hset(KEYS.task_stops, "t", f"{REQUESTED}|{time.time() + ahead_s:.3f}")
+        await workers.acker.reconcile()
+        assert await workers.is_in(REQUESTED)
+        value, since = workers.acker._seen["t"]
+        workers.acker._seen["t"] = (value, since - INTENT_LIFE_S - 1)  # so long ago
+        await workers.acker.reconcile()
+        assert await workers.is_in("")

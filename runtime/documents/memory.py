@@ -100,6 +100,9 @@ class MemoryDocuments:
         """Nothing to prolong."""
         return {document: Renewal() for document in members}
 
+    async def bury(self, members: dict[str, list[str]]) -> None:
+        """Nobody's lease ends."""
+
     async def leave(self, members: Sequence[tuple[str, str]]) -> None:
         """Forget members: (document, member)."""
         for document, member in members:

@@ -96,8 +96,9 @@ redis.call('HINCRBY', KEYS[2], 'size', #ARGV[3] - #text)
 return 1
 """
 
-# ARGV: lifetime, lease, members. Returns {members that had expired, those of ours that were new}.
-# A lease that ends later than one can is of a clock that was ahead: it is made an ordinary one.
+# ARGV: lifetime, lease, members. Returns {members that have expired, those of ours that are back or
+# new}. The expired stay until BURY, when all were told of them: this answer may be lost. A lease
+# that ends later than one can is of a clock that was ahead: it is made an ordinary one.
 RENEW = (
     _NOW
     + """
@@ -107,16 +108,31 @@ for _, ahead in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. ends, '+inf')
 end
 local new = {}
 for i = 3, #ARGV do
-  if redis.call('ZADD', KEYS[3], ends, ARGV[i]) == 1 then
+  if tonumber(redis.call('ZSCORE', KEYS[3], ARGV[i]) or '0') <= now then
     new[#new + 1] = ARGV[i]
   end
+  redis.call('ZADD', KEYS[3], ends, ARGV[i])
 end
 local gone = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now)
-redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
 redis.call('EXPIRE', KEYS[1], ARGV[1])
 redis.call('EXPIRE', KEYS[2], ARGV[1])
 redis.call('EXPIRE', KEYS[3], math.ceil(2 * tonumber(ARGV[2])))
 return {gone, new}
+"""
+)
+
+# ARGV: members. Removes those whose lease is still over, and returns how many.
+BURY = (
+    _NOW
+    + """
+local buried = 0
+for _, member in ipairs(ARGV) do
+  local ends = redis.call('ZSCORE', KEYS[3], member)
+  if ends and tonumber(ends) <= now then
+    buried = buried + redis.call('ZREM', KEYS[3], member)
+  end
+end
+return buried
 """
 )
 

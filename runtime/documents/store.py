@@ -82,7 +82,7 @@ class Appended:
 
 @dataclass(frozen=True)
 class Renewal:
-    """Members whose lease had ended, and members of ours that were not known."""
+    """Members whose lease has ended, and members of ours that others do not know (any more)."""
 
     gone: list[str] = field(default_factory=list)
     new: list[str] = field(default_factory=list)
@@ -110,7 +110,10 @@ class DocumentStore(Protocol):
         """
 
     async def renew(self, members: dict[str, list[str]]) -> dict[str, Renewal]:
-        """Prolong the leases (document → members) and remove those that ended."""
+        """Prolong the leases (document → members); tell which have ended, until they are buried."""
+
+    async def bury(self, members: dict[str, list[str]]) -> None:
+        """Remove members (by document) whose lease has ended, unless they are back."""
 
     async def leave(self, members: Sequence[tuple[str, str]]) -> None:
         """End leases: (document, member)."""
@@ -185,7 +188,7 @@ class RedisDocuments:
         return bool(await self._run(scripts.COMPACT, document, *words))
 
     async def renew(self, members: dict[str, list[str]]) -> dict[str, Renewal]:
-        """Prolong the leases (document → members) and remove those that ended."""
+        """Prolong the leases (document → members); tell which have ended, until they are buried."""
         lifetime = self._limits.lifetime_s
         commands = [
             self._command(scripts.RENEW, document, lifetime, LEASE_S, *here)
@@ -193,6 +196,11 @@ class RedisDocuments:
         ]
         replies = await self._redis.pipeline(commands, deadline=DEADLINE_S)
         return {d: Renewal(*reply) for d, reply in zip(members, replies, strict=True)}
+
+    async def bury(self, members: dict[str, list[str]]) -> None:
+        """Remove members (by document) whose lease has ended, unless they are back."""
+        commands = [self._command(scripts.BURY, d, *gone) for d, gone in members.items()]
+        await self._redis.pipeline(commands, deadline=DEADLINE_S)
 
     async def leave(self, members: Sequence[tuple[str, str]]) -> None:
         """End leases: (document, member)."""

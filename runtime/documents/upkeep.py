@@ -120,11 +120,14 @@ class Upkeep:
             for e in self._journal.documents.values()
             if e.users
         }
-        for document, renewal in (await self._journal.store.renew(members)).items():
+        renewed = await self._journal.store.renew(members)
+        for document, renewal in renewed.items():
             for one in renewal.gone:
                 await self._on_gone(document, one)
             for one in renewal.new:
                 await self._on_new(document, one)
+        gone = {document: renewal.gone for document, renewal in renewed.items() if renewal.gone}
+        await self._journal.store.bury(gone)  # now: nobody would be told if an answer was lost
 
     def _forget_absent(self) -> None:
         """Forget sockets that are no longer in a document, whoever took them out of its room."""

@@ -82,17 +82,24 @@ class ConnectionsKept(Check):
     kinds = frozenset({"sample"})
 
     def __init__(self) -> None:
+        self._asked = False  # whether there is a node at all, up or down
         # node → t, connections accepted so far, connections open
         self._samples: dict[str, list[tuple[float, int, int]]] = defaultdict(list)
 
     def feed(self, record: Record) -> None:
         """Fold one record."""
-        if record["probe"] == "redis" and "received" in record:
+        if record["probe"] != "redis":
+            return
+        self._asked = True
+        if "received" in record:
             sample = (record["t"], record["received"], record["clients"])
             self._samples[record["node"]].append(sample)
 
     def judge(self, facts: Facts) -> Finding:
         """Return the finding."""
+        if not self._asked and PROCESSES not in facts.capabilities:
+            reason = "an external deployment, and nobody named its Redis nodes (`--redis`)"
+            return self.finding(Verdict.PASS, applicable=False, reason=reason)
         bound, quiet = facts.bounds["new_connections_per_s"], _steady(facts)
         if not quiet:
             reason = f"faults leave no {STRETCH_S:g} s of steady state"

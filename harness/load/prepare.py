@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
-from collections.abc import Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from typing import Any
 
 import aiohttp
@@ -37,9 +38,8 @@ async def prepare(deployment: Deployment, plan: Plan, run: RunFolder, clock: Run
     require_loopback([*entry.urls, deployment.provider_url])
     writer = HistoryWriter(run.history, "prepare", clock)
     timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
-    connector = aiohttp.TCPConnector(limit=AT_ONCE_PER_WORKER * len(entry.urls))
     try:
-        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http:
+        async with aiohttp.ClientSession(timeout=timeout) as http:
             maker = AccountMaker(http, entry, writer)
             accounts = await maker.make(plan)
             accounts.model = await find_model(http, deployment.provider_url)
@@ -69,6 +69,7 @@ class AccountMaker:
         self._writer = writer
         self._password = secrets.token_urlsafe(12)
         self._numbers = iter(range(1, 1 << 24))
+        self._turns = asyncio.Semaphore(AT_ONCE_PER_WORKER * len(entry.urls))
 
     async def make(self, plan: Plan) -> Accounts:
         """Return all accounts of the plan, signed in."""
@@ -115,21 +116,29 @@ class AccountMaker:
             "password": account.password,
             "role": "user",
         }
-        status, body = await self._post(number, "add", fields, admin.headers())
+        async with self._turn():
+            status, body = await self._post(number, "add", fields, admin.headers())
         self._require(status, body, "add", "the new user")
         account.id = str(body["id"])
 
     async def _sign_in(self, number: int, account: Account) -> None:
         worker = number % len(self._entry.urls)
-        identity = self._writer.invoke("sign_in", account=account.name, worker=worker)
         fields = {"email": account.email, "password": account.password}
-        status, body = await self._post(number, "signin", fields, account.headers())
+        async with self._turn():
+            identity = self._writer.invoke("sign_in", account=account.name, worker=worker)
+            status, body = await self._post(number, "signin", fields, account.headers())
         if status != HTTP_OK:
             outcome, code = classify(status, detail="detail" in body)
             self._writer.complete(outcome, identity, "sign_in", error=code)
         self._require(status, body, "signin", "a token")
         self._writer.complete(OK, identity, "sign_in", token=account.token_name)
         account.id, account.token = str(body["id"]), str(body["token"])
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait until one more request may be sent; the target must not be blamed for this time."""
+        async with self._turns:
+            yield
 
     async def _post(
         self, number: int, route: str, fields: dict[str, str], headers: dict[str, str]

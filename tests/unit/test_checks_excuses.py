@@ -91,6 +91,15 @@ def test_faults_without_a_pause_leave_no_steady_state_to_judge(tmp_path: Path) -
     assert not h.finding("connections-kept", tmp_path / "b").applicable
 
 
+def test_an_external_deployment_need_not_show_its_redis(tmp_path: Path) -> None:
+    """Without a node to ask there is no question; with one that never answered it is open."""
+    h = healthy().without(probe="redis")
+    h.about["instruments"] = ["provider"]
+    assert not h.finding("connections-kept", tmp_path / "a").applicable
+    h.add("sample", 5, probe="redis", node="redis-0", role="down", error="refused")
+    assert h.finding("connections-kept", tmp_path / "b").verdict == Verdict.UNKNOWN
+
+
 @pytest.mark.parametrize("missing", ["confirm", "confirm_heal"])
 def test_redis_that_was_absent_at_boot_excuses_nothing(missing: str, tmp_path: Path) -> None:
     """Its evidence is demanded like a fault's; what fails in the load is red all the same."""

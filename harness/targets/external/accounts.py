@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 
@@ -16,7 +17,6 @@ from harness.history.writer import HistoryWriter
 from harness.load.accounts import Account, Accounts
 from harness.load.entry import Entry
 from harness.load.prepare import (
-    AT_ONCE_PER_WORKER,
     REQUEST_TIMEOUT_S,
     SIGN_INS_PER_ACCOUNT,
     AccountMaker,
@@ -88,12 +88,12 @@ class ExternalAccounts(AccountMaker):
             await super()._add(number, account, admin)
             self._made(account.id)
 
-    async def _post(
-        self, number: int, route: str, fields: dict[str, str], headers: dict[str, str]
-    ) -> tuple[int, dict[str, object]]:
-        if self._rate is not None and (wait := self._rate.take()):
-            await asyncio.sleep(wait)
-        return await super()._post(number, route, fields, headers)
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        async with super()._turn():
+            if self._rate is not None and (wait := self._rate.take()):
+                await asyncio.sleep(wait)
+            yield
 
 
 def require_enough(plan: Plan, told: External) -> None:
@@ -120,9 +120,8 @@ async def make_accounts(
     """Return all accounts, signed in; raise UserError for what the deployment refuses."""
     entry = Entry.of(deployment)
     timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
-    connector = aiohttp.TCPConnector(limit=AT_ONCE_PER_WORKER * len(entry.urls))
     rate = Rate(told.max_rate, clock.now)
     logins = tuple(itertools.islice(told.accounts, needed(plan))) if not prefix else ()
-    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http:
+    async with aiohttp.ClientSession(timeout=timeout) as http:
         maker = ExternalAccounts(http, entry, writer, found, logins, prefix, made, rate)
         return await maker.make(plan)

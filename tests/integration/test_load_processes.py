@@ -169,7 +169,7 @@ async def test_lost_processes_are_noticed_and_their_history_stays(bench: Bench) 
     assert not [name for name in idle if name.startswith("tab3")]
 
     exits = {r["name"]: (r["status"], r["expected"]) for r in bench.history("load") if "name" in r}
-    assert exits == {"load-0": (128 + signal.SIGTERM, False), "load-1": (-signal.SIGKILL, False)}
+    assert exits == {"load-0": (128 + signal.SIGTERM, True), "load-1": (-signal.SIGKILL, False)}
     notes = [r["text"] for r in bench.history("load-0") if r["k"] == "note"]
     assert "load-0: ended early by SIGTERM" in notes
     assert [r for r in bench.history("load-0") if r["k"] == "run"]

@@ -10,11 +10,14 @@ from harness.checks.measure import Worst, decide, missing_workers
 from harness.history.records import OK, Record
 from harness.targets.base import PRESENCE
 
+KILLS = frozenset({"worker-kill"})  # who is asked to end says goodbye for its guests
+
 
 @dataclass(frozen=True)
 class _Visit:
     """A guest's visit that has ended, in run seconds; `lost`: not by the guest's own will."""
 
+    began: float
     left: float
     worker: int
     lost: bool
@@ -40,8 +43,8 @@ class _Gone(Check):
         asked = record["invoke"]
         guest = asked["guest"]
         if record["op"] == "visit":
-            lost = bool(record.get("lost"))
-            self._visits[guest] = _Visit(record["t"], asked["worker"], lost, record["id"])
+            times, lost = (asked["t"], record["t"]), bool(record.get("lost"))
+            self._visits[guest] = _Visit(*times, asked["worker"], lost, record["id"])
         elif guest in self._visits:
             there = bool(record[self.field])
             self._after.append((guest, asked["t"], asked["worker"], there, record["id"]))
@@ -84,19 +87,16 @@ class _Gone(Check):
         for guest, asked in proven:
             visit = self._visits[guest]
             other = asked != visit.worker or facts.workers == 1
-            if other and visit.lost and facts.killed(visit.worker, visit.left):
+            if other and visit.lost and facts.ruled(KILLS, visit.worker, visit.began, visit.left):
                 found.add(guest)
         return found
 
 
 def _thin(facts: Facts, proven: set[tuple[str, int]], killed: set[str]) -> str:
-    """Return why the looks prove too little; empty when they prove enough.
-
-    A worker that is killed cannot say goodbye for its guests; one that ends or is left does.
-    """
+    """Return why the looks prove too little; empty when they prove enough."""
     if not proven:
         return "no guest was shown as there and looked for afterwards"
-    if not killed and any(fault.kind == "worker-kill" for fault in facts.faults):
+    if not killed and any(fault.kind in KILLS for fault in facts.faults):
         return (
             "no guest was shown as there on a worker that was killed, "
             "and looked for afterwards on another one"

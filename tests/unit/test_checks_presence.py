@@ -102,3 +102,13 @@ def test_the_only_worker_is_asked_itself(tmp_path: Path) -> None:
     visit(h, "guest-1", CAME, lost=True)
     _forget(h, lambda r: "guest" in r and r["worker"] == 1)
     assert h.finding("nobody-lingers", tmp_path).verdict == Verdict.PASS
+
+
+def test_a_guest_who_hears_of_the_kill_late_counts(tmp_path: Path) -> None:
+    """A load that is late notices the lost socket when the worker is back already."""
+    h = _killed_worker()
+    visit(h, "guest-1", CAME, lost=True)
+    [ended] = [r for r in h.records if r["k"] == "ok" and r["op"] == "visit" and r["lost"]]
+    ended["t"] = HEAL + 0.5
+    finding = h.finding("nobody-lingers", tmp_path)
+    assert (finding.verdict, finding.quantities["of_killed_workers"]) == (Verdict.PASS, 1)

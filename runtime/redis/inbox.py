@@ -16,10 +16,14 @@ MOST_ORIGINS = 4096
 
 @dataclass(slots=True)
 class _Origin(Generic[T]):
-    """`held` are messages after a hole, with their arrival, in the order of it."""
+    """`held` are messages after a hole, with their arrival, in the order of it.
+
+    `declared` are those of them before which there is nothing more to come.
+    """
 
     expected: int
     held: OrderedDict[int, tuple[float, T]] = field(default_factory=OrderedDict)
+    declared: set[int] = field(default_factory=set)
     looked_back: float = float("-inf")
 
     @property
@@ -63,11 +67,13 @@ class Inbox(Generic[T]):
         if seq > state.expected:
             self._holes.add(origin)
             state.held[seq] = (now, item)
-            if declared_gap or len(state.held) > MOST_HELD:
+            if declared_gap:
+                state.declared.add(seq)
+            if len(state.held) > MOST_HELD:
                 yield from self._skip(origin, state)
-            return
-        yield item
-        state.expected += 1
+        else:
+            yield item
+            state.expected += 1
         if state.held:
             yield from self._drain(origin, state)
 
@@ -78,12 +84,16 @@ class Inbox(Generic[T]):
         state = self._origins[origin] = _Origin(seq)
         return state
 
-    def _drain(self, origin: bytes, state: _Origin[T]) -> Iterator[T]:
+    def _drain(self, origin: bytes, state: _Origin[T]) -> Iterator[T | Gap]:
+        """Yield what follows, also over holes that nobody will fill."""
         while state.expected in state.held:
             yield state.held.pop(state.expected)[1]
+            state.declared.discard(state.expected)
             state.expected += 1
         if not state.held:
             self._holes.discard(origin)
+        elif state.declared and min(state.held) in state.declared:
+            yield from self._skip(origin, state)
 
     def _skip(self, origin: bytes, state: _Origin[T]) -> Iterator[T | Gap]:
         """Give up everything before what is held."""

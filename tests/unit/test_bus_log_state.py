@@ -202,6 +202,18 @@ def test_a_declared_gap_is_given_up_at_once() -> None:
     assert list(inbox.accept(ORIGIN, 9, 9, 0.0, declared_gap=True)) == [Gap(ORIGIN, 2, 8), 9]
 
 
+def test_a_declared_gap_gives_up_no_other_hole() -> None:
+    """A hole before it may still be filled; once it is, nobody waits for the declared one."""
+    inbox = Inbox[int]()
+    assert list(inbox.accept(ORIGIN, 1, 1, 0.0)) == [1]
+    assert list(inbox.accept(ORIGIN, 4, 4, 0.0)) == []
+    assert list(inbox.accept(ORIGIN, 8, 8, 0.0, declared_gap=True)) == []
+    assert list(inbox.accept(ORIGIN, 9, 9, 0.0)) == []
+    assert list(inbox.accept(ORIGIN, 3, 3, 0.0)) == []
+    assert list(inbox.accept(ORIGIN, 2, 2, 0.0)) == [2, 3, 4, Gap(ORIGIN, 5, 7), 8, 9]
+    assert not inbox.new_hole(0.1)
+
+
 def test_a_late_reader_starts_where_it_joins() -> None:
     """The first number seen of a publisher is no hole."""
     inbox = Inbox[int]()

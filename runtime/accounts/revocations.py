@@ -120,8 +120,14 @@ class RevocationNotices:
         if self._redis is None:
             return
         for notice in list(self._waiting):
-            publish = ("PUBLISH", self._keys.task_commands, notice.message)
-            await self._redis.pipeline([publish])
-            if (mark := notice.mark(self._keys)) is not None:
-                await self._redis.pipeline([mark])
-            self._waiting.pop(notice, None)
+            del self._waiting[notice]  # first: an account that changes meanwhile is told of again
+            try:
+                await self._tell_one(self._redis, notice)
+            except BaseException:
+                self._waiting[notice] = None
+                raise
+
+    async def _tell_one(self, redis: RedisClient, notice: Notice) -> None:
+        await redis.pipeline([("PUBLISH", self._keys.task_commands, notice.message)])
+        if (mark := notice.mark(self._keys)) is not None:
+            await redis.pipeline([mark])

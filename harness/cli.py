@@ -450,10 +450,11 @@ def version() -> int:
     return ExitCode.AS_EXPECTED
 
 
-def invoke(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; no error leaves as a traceback."""
+def invoke(arguments: Sequence[str] | None = None, command: click.Command = cli) -> int:
+    """Run a command line and return its exit code; no error leaves as a traceback."""
+    name = "harness" if command is cli else None
     try:
-        return int(cli.main(args=arguments, prog_name="harness", standalone_mode=False) or 0)
+        return int(command.main(args=arguments, prog_name=name, standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()  # click's own exit code for these is 2, which here means unknown
         return ExitCode.USER_ERROR

@@ -268,15 +268,12 @@ def repeat(names: tuple[str, ...], times: int, chosen: RunOptions) -> int:
 
 
 def until(budget: str | None) -> float:
-    """Return when no further run begins, by time.monotonic(); raise UsageError for no duration."""
+    """Return when no further run begins, by time.monotonic(); raise UserError for no duration."""
     import time
 
     from harness.ci.select import parse_budget
 
-    try:
-        return time.monotonic() + parse_budget(budget) if budget else float("inf")
-    except UserError as error:
-        raise click.UsageError(str(error)) from None
+    return time.monotonic() + parse_budget(budget) if budget else float("inf")
 
 
 def end_on_sigterm() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import click
 from harness import commands
 from harness.beside import record, table
 from harness.beside.cells import Case, missing, read_comparison
+from harness.cli import invoke
 from harness.options import RunResult
 from harness.series import Job, chosen, perform, write_page
 
@@ -30,7 +32,7 @@ def main(
     reports: Path,
 ) -> None:
     """Run the scenarios of plan.yaml on both targets with the same seeds, and write the tables."""
-    comparison = read_comparison()
+    comparison, until = read_comparison(), commands.until(budget)
     record.add(reports, [record.take(folder) for folder in take])
     wanted = [
         c for c in comparison.cases if chosen(c.scenario, names) and chosen(c.target, targets)
@@ -38,7 +40,7 @@ def main(
     try:
         done = {run.key for run in record.read(reports)}
         jobs = (_job(case, seed, reports) for case, seed in missing(wanted, repeat, done))
-        perform(jobs, commands.until(budget), quiet=False)
+        perform(jobs, until, quiet=False)
     finally:  # Ctrl-C keeps what was measured
         write_page(comparison.page, table.MARKS, table.tables(comparison, record.read(reports)))
 
@@ -56,4 +58,4 @@ def _keep(reports: Path, result: RunResult) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(invoke(command=main))

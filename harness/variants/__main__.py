@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from harness import commands
+from harness.cli import invoke
 from harness.options import RunResult
 from harness.series import Job, chosen, perform, write_page
 from harness.variants import record, table
@@ -30,9 +31,9 @@ def main(
     variants: tuple[str, ...],
     hosts: tuple[str, ...],
     reports: Path,
-) -> None:
+) -> int:
     """Run the matrix of matrix.yaml: ends with 0 if every cell passed, 1 if one failed, else 2."""
-    matrix = read_matrix()
+    matrix, until = read_matrix(), commands.until(budget)
     wanted = [
         cell
         for cell in matrix.cells
@@ -42,10 +43,10 @@ def main(
     ]
     try:
         open_ = record.missing(wanted, record.read(reports))
-        perform((_job(cell, reports) for cell in open_), commands.until(budget), quiet=True)
+        perform((_job(cell, reports) for cell in open_), until, quiet=True)
     finally:  # Ctrl-C keeps what was run
         write_page(matrix.page, table.MARKS, table.tables(matrix, record.read(reports)))
-    sys.exit(_code(wanted, reports))
+    return _code(wanted, reports)
 
 
 def _job(cell: Cell, reports: Path) -> Job:
@@ -68,4 +69,4 @@ def _code(cells: Sequence[Cell], reports: Path) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(invoke(command=main))

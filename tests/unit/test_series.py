@@ -7,11 +7,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from harness.beside.__main__ import main as beside
+from harness.cli import invoke
 from harness.options import RunOptions, RunResult
 from harness.pages import markdown_table
 from harness.series import Job, chosen, perform
+from harness.variants.__main__ import main as variants
+from harness.verdict import ExitCode
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +51,17 @@ def test_no_run_begins_after_the_budget(tmp_path: Path, capsys: pytest.CaptureFi
     """What is left is left for the next call."""
     perform([job("first", tmp_path)], time.monotonic(), quiet=True)
     assert capsys.readouterr().out == "The budget is used up; run again to go on.\n"
+
+
+@pytest.mark.parametrize("command", [beside, variants])
+def test_a_mistake_is_one_line_before_anything_is_run(
+    command: click.Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As with `harness` itself."""
+    assert invoke(["--budget", "soon"], command) == ExitCode.USER_ERROR
+    said = capsys.readouterr()
+    assert said.err == "harness: --budget soon: expected a duration such as 10m, 90s or 1h30m\n"
+    assert not said.out
 
 
 def test_an_option_that_is_not_given_lets_everything_through() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections.abc import Callable, Collection
 
@@ -17,6 +19,7 @@ PASS_ON_S = 0.1
 STATUS_S = 0.5
 SAMPLE_S = 1.0
 TICK_S = 0.02
+UNRECORDED = 3  # exit status of a process that could not go on recording
 
 
 class Watch:
@@ -34,11 +37,21 @@ class Watch:
         """Begin all of it, each in a greenlet of its own."""
         self._context.spawn(self._tick)
         for period, job in (
-            (PASS_ON_S, self._context.writer.pass_on),
+            (PASS_ON_S, self.pass_on),
             (STATUS_S, self.status),
             (SAMPLE_S, self.sample),
         ):
             self._context.spawn(_every, period, job)
+
+    def pass_on(self) -> None:
+        """Pass the history on; end the process at once when it is not taken: the disk is full."""
+        try:
+            self._context.writer.pass_on()
+        except OSError as error:
+            said = f"its history is not taken: {error.filename}: {error.strerror}"
+            with contextlib.suppress(OSError):  # the log may lie on the same disk
+                print(f"load-{self._context.number} ends, {said}", flush=True)
+            os._exit(UNRECORDED)
 
     def status(self) -> None:
         """Rewrite the status file, in a thread: a slow disk holds up nobody else."""

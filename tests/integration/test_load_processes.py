@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections import defaultdict
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from harness.errors import UserError
 from harness.load.accounts import Accounts
 from harness.load.launch import start_load
 from harness.load.prepare import prepare
+from harness.load.watch import UNRECORDED
 from harness.plan import Plan
 from harness.waiting import wait_for
 
@@ -174,6 +176,25 @@ async def test_lost_processes_are_noticed_and_their_history_stays(bench: Bench) 
     assert "load-0: ended early by SIGTERM" in notes
     assert [r for r in bench.history("load-0") if r["k"] == "run"]
     assert operations(bench.history("load-1"))["connect"]
+
+
+async def test_a_load_whose_history_is_not_taken_ends(bench: Bench) -> None:
+    """Its disk is full, or gone: load that is not recorded proves nothing, on any machine."""
+    await bench.start_target()
+    history = bench.run.history / "load-0.jsonl"
+    os.mkfifo(history)
+    reader = os.open(history, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        load = await bench.start(bench.plan(duration_s=600))
+        await load.ready(30)
+        load.go(bench.clock.now() + 0.1)
+        await wait_for(lambda: load.status()["ops"] > 0, 15, "an operation is done")
+    finally:
+        os.close(reader)
+    assert await load.finished(60) == ["load-0"]
+    log = load._processes[0].log.read_text()
+    assert load._processes[0].exit_status == UNRECORDED, log
+    assert f"load-0 ends, its history is not taken: {history}: Broken pipe" in log
 
 
 async def test_a_process_that_dies_before_the_start_shows_its_log(bench: Bench) -> None:

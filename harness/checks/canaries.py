@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 
 from harness.checks.base import WORKER_FAULTS, Facts
 from harness.checks.facts import end_of
 from harness.history.records import Record
 
-ARRIVAL_S = 2.0  # canaries posted this near to the end of the run may still be on their way
+ARRIVAL_S = 2.0  # from the acknowledgement: until then a canary may still be on its way
 IN_MEMORY_S = 0.5  # an event may be in its worker's memory for so long, and dies with it
 SOCKET_GONE, DIED, TOO_LATE = "socket_was_gone", "died_with_worker", "sent_at_the_end"
 
@@ -20,15 +21,25 @@ def pairs(workers: int) -> list[tuple[int, int]]:
     return [(i, j) for i in range(workers) for j in range(workers) if i != j]
 
 
+@dataclass(frozen=True)
+class Post:
+    """An acknowledged canary: its worker, when it was sent and acknowledged, the operation's id."""
+
+    origin: int
+    sent: float
+    acknowledged: float
+    id: str
+
+
 class Canaries:
     """Folds acknowledged posts, arrivals, and when the canary user's sockets were gone.
 
-    `posted` has, by (worker, number), when a canary was sent and the operation's id; `heard` how
-    often one arrived, by (worker, number, worker that it arrived at).
+    `posted` has them by (worker, number); `heard` how often one arrived, by (worker, number,
+    worker that it arrived at).
     """
 
     def __init__(self) -> None:
-        self.posted: dict[tuple[int, int], tuple[float, str]] = {}
+        self.posted: dict[tuple[int, int], Post] = {}
         self.heard: Counter[tuple[int, int, int]] = Counter()
         self._gone: dict[str, list[list[float]]] = defaultdict(list)  # socket → [lost, opened]
 
@@ -42,22 +53,25 @@ class Canaries:
                 self._socket(record)
         elif record["op"] == "event_post":
             asked = record["invoke"]
-            self.posted[asked["origin"], asked["n"]] = (asked["t"], record["id"])
+            post = Post(asked["origin"], asked["t"], record["t"], record["id"])
+            self.posted[post.origin, asked["n"]] = post
 
     def _socket(self, record: Record) -> None:
         gone = self._gone[record["socket"]]
         if record["event"] == "lost":
-            gone.append([record["t"] - ARRIVAL_S, float("inf")])
+            gone.append([record["t"], float("inf")])
         elif record["event"] == "opened" and gone:
             gone[-1][1] = record["t"]
 
-    def excuse(self, facts: Facts, origin: int, at: int, sent: float) -> str:
+    def excuse(self, facts: Facts, post: Post, at: int) -> str:
         """Return why a canary need not be heard at a worker; empty when it must be."""
-        if sent >= end_of(facts) - ARRIVAL_S:
+        due = post.acknowledged + ARRIVAL_S
+        if due >= end_of(facts):
             return TOO_LATE
-        if any(a <= sent <= b for a, b in self._gone.get(f"canary-w{at}", ())):
+        gone = self._gone.get(f"canary-w{at}", ())
+        if any(lost <= due and post.sent <= opened for lost, opened in gone):
             return SOCKET_GONE
-        return DIED if facts.killed(origin, sent + IN_MEMORY_S) else ""
+        return DIED if facts.killed(post.origin, post.acknowledged + IN_MEMORY_S) else ""
 
     def fewest(self, facts: Facts) -> int:
         """Return how many canaries inside focus say something of the pair with the fewest.
@@ -73,10 +87,10 @@ class Canaries:
     def _proving(self, facts: Facts) -> Counter[tuple[int, int]]:
         """Count by pair those that were acknowledged, and were heard or had to be."""
         counts: Counter[tuple[int, int]] = Counter()
-        for (origin, n), (sent, _) in self.posted.items():
-            if not any(sent in window for window in facts.focus):
+        for (origin, n), post in self.posted.items():
+            if not any(post.sent in window for window in facts.focus):
                 continue
             for at in range(facts.workers):
-                if self.heard[origin, n, at] or not self.excuse(facts, origin, at, sent):
+                if self.heard[origin, n, at] or not self.excuse(facts, post, at):
                     counts[origin, at] += 1
         return counts

@@ -113,15 +113,15 @@ class CanariesDelivered(Check):
     def judge(self, facts: Facts) -> Finding:
         """Return the finding."""
         lost, excused, canaries = Worst(), Counter[str](), self._canaries
-        for (origin, n), (sent, identity) in canaries.posted.items():
+        for (origin, n), post in canaries.posted.items():
             for at in range(facts.workers):
                 if canaries.heard[origin, n, at]:
                     continue
-                if excuse := canaries.excuse(facts, origin, at, sent):
+                if excuse := canaries.excuse(facts, post, at):
                     excused[excuse] += 1
                     continue
                 text = f"canary {n} from worker {origin} never reached worker {at}"
-                lost.add(sent, text, sent, identity)
+                lost.add(post.sent, text, post.sent, post.id)
         return self._finding(facts, lost, {name: excused[name] for name in (SOCKET_GONE, DIED)})
 
     def _finding(self, facts: Facts, lost: Worst, apart: dict[str, int]) -> Finding:
@@ -129,9 +129,9 @@ class CanariesDelivered(Check):
         allowed = facts.bounds["tokens_duplicated"]
         for (origin, n, at), count in self._canaries.heard.items():
             if count > 1 and twice > allowed:
-                sent, identity = self._canaries.posted.get((origin, n), (0.0, None))
+                post = self._canaries.posted.get((origin, n))
                 text = f"canary {n} of worker {origin} reached worker {at} {count} times"
-                lost.add(count, text, sent, identity)
+                lost.add(count, text, post.sent if post else 0.0, post.id if post else None)
         origins = {origin for origin, _ in self._canaries.posted}
         thin = missing_workers(origins, facts.workers, "acknowledged canary")
         return decide(

@@ -103,6 +103,19 @@ def _third_posts(h: History) -> None:
         h.add("canary", t + 0.12, event="heard", n=tick, origin=2, at=1, sent=t + 0.1)
 
 
+@pytest.mark.parametrize(("lost", "verdict"), [(24.5, Verdict.PASS), (26.5, Verdict.FAIL)])
+def test_a_canary_may_arrive_until_two_seconds_after_its_acknowledgement(
+    lost: float, verdict: Verdict, tmp_path: Path
+) -> None:
+    """However long that took: a socket that is lost by then excuses its silence."""
+    h = healthy()
+    h.op("event_post", 20, took=4, n=999, origin=0, worker=0)
+    h.add("canary", 24, event="heard", n=999, origin=0, at=0, sent=20.0)
+    h.add("socket", lost, socket="canary-w1", event="lost", reason="reset")
+    h.add("socket", lost + 1, socket="canary-w1", event="opened", reason="")
+    assert h.finding("canaries-delivered", tmp_path).verdict == verdict
+
+
 def test_a_single_worker_is_a_pair_with_itself(tmp_path: Path) -> None:
     """It hears its own."""
     h = healthy(workers=1, enough={"canaries_per_pair": 50})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,6 +12,15 @@ class Model(BaseModel):
     """Base of every part of a scenario: frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def model_at(
+    whole: type[Model], parts: Mapping[str, type[Model]], location: Sequence[int | str]
+) -> type[Model]:
+    """Return the model of the part of a file that a key at `location` belongs to."""
+    for part in location[:-1]:
+        whole = parts.get(str(part), whole)
+    return whole
 
 
 class _Fault(Model):

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from harness.bug_specs import Bug, Side
 from harness.changes import changed
 from harness.errors import UserError, did_you_mean
-from harness.fault_specs import FAULT_SPECS, Fault, Model
+from harness.fault_specs import FAULT_SPECS, Fault, Model, model_at
 from harness.load_specs import PARTS, Load
 from harness.neighbour_specs import Neighbour
 from harness.scenario_checks import check_scenario
@@ -215,10 +215,8 @@ def _keys_at(full: tuple[Any, ...]) -> list[str]:
         **dict.fromkeys(SIDES, Side),
         **FAULT_SPECS,
     }
-    model: type[Model] = Scenario
-    for part in full[:-1]:
-        model = parts.get(str(part), model)
-    return sorted(field.alias or name for name, field in model.model_fields.items())
+    fields = model_at(Scenario, parts, full).model_fields
+    return sorted(field.alias or name for name, field in fields.items())
 
 
 def _line_of(root: yaml.Node | None, location: list[Any]) -> int:

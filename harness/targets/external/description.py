@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, field_validator
 
 from harness.errors import UserError, did_you_mean
-from harness.fault_specs import Model
+from harness.fault_specs import Model, model_at
 from harness.targets.base import READY, RESYNC_HINT, SESSION_DATA, STOP_STATES
 from harness.vocabulary import check_name
 from harness.yaml_text import read_yaml
@@ -247,7 +247,5 @@ def _keys_at(location: tuple[int | str, ...]) -> list[str]:
         "toxiproxy": Toxiproxy,
         "proxies": ProxyOf,
     }
-    model: type[Model] = External
-    for part in location[:-1]:
-        model = parts.get(str(part), model)
-    return [n for n in model.model_fields if n not in ("allowed", "without_faults", "source")]
+    fields = model_at(External, parts, location).model_fields
+    return [n for n in fields if n not in ("allowed", "without_faults", "source")]
